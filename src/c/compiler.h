@@ -1,0 +1,62 @@
+/* What differs between compilers, and the guards without which the bits would differ. */
+#ifndef LNORM_COMPILER_H
+#define LNORM_COMPILER_H
+
+#include <float.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Each multiply-add in the sources is either an explicit fma or two roundings: the compiler must not choose. The flag
+ * -ffp-contract=off says so too, but a bare `cc -c` does not pass it. */
+#if defined(__clang__)
+#pragma STDC FP_CONTRACT OFF
+#elif defined(__GNUC__)
+#pragma GCC optimize("fp-contract=off")
+#endif
+
+#if defined(__FAST_MATH__)
+#error "lnorm must not be compiled with -ffast-math: its results would not be the documented ones"
+#endif
+#if FLT_EVAL_METHOD != 0
+#error "lnorm needs float and double evaluated in their own precision (on 32-bit x86: -msse2 -mfpmath=sse)"
+#endif
+
+#if defined(__x86_64__) || defined(_M_X64)
+#define LNORM_X86 1
+#elif defined(__aarch64__) && defined(__ARM_NEON)
+#define LNORM_NEON 1
+#endif
+
+#if defined(__GNUC__)
+#define INLINE inline __attribute__((always_inline))
+#define NOINLINE __attribute__((noinline))
+#define LIKELY(condition) __builtin_expect(!!(condition), 1)
+#else
+#define INLINE inline
+#define NOINLINE
+#define LIKELY(condition) (condition)
+#endif
+
+/* Functions between BEGIN and END may use the named instructions. System headers belong before BEGIN. */
+#define LNORM_PRAGMA(text) _Pragma(#text)
+#if defined(__clang__)
+#define LNORM_TARGET_BEGIN(names)                                                                                      \
+    LNORM_PRAGMA(clang attribute push(__attribute__((target(names))), apply_to = function))
+#define LNORM_TARGET_END LNORM_PRAGMA(clang attribute pop)
+#elif defined(__GNUC__)
+#define LNORM_TARGET_BEGIN(names) LNORM_PRAGMA(GCC push_options) LNORM_PRAGMA(GCC target(names))
+#define LNORM_TARGET_END LNORM_PRAGMA(GCC pop_options)
+#else
+#define LNORM_TARGET_BEGIN(names)
+#define LNORM_TARGET_END
+#endif
+
+/* These compilers turn 512-bit registers on by a name of their own, which later ones dropped. */
+#if (defined(__clang__) && !defined(__apple_build_version__) && __clang_major__ >= 18 && __clang_major__ <= 21) ||     \
+    (!defined(__clang__) && defined(__GNUC__) && (__GNUC__ == 14 || __GNUC__ == 15))
+#define LNORM_TARGET_AVX512 "avx2,fma,avx512f,evex512"
+#else
+#define LNORM_TARGET_AVX512 "avx2,fma,avx512f"
+#endif
+
+#endif

@@ -1,0 +1,75 @@
+/* What the CPU can do, as far as the operating system saves the registers for it. */
+#include "kernels.h"
+
+#if LNORM_X86
+
+#if defined(_MSC_VER) && !defined(__clang__)
+#include <intrin.h>
+#else
+#include <cpuid.h>
+#endif
+
+enum { EAX, EBX, ECX, EDX };
+
+static int cpuid(unsigned leaf, unsigned regs[4])
+{
+#if defined(_MSC_VER) && !defined(__clang__)
+    int out[4];
+    __cpuid(out, 0);
+    if ((unsigned)out[0] < leaf) {
+        return 0;
+    }
+    __cpuidex(out, (int)leaf, 0);
+    for (int i = 0; i < 4; i++) {
+        regs[i] = (unsigned)out[i];
+    }
+    return 1;
+#else
+    return __get_cpuid_count(leaf, 0, &regs[EAX], &regs[EBX], &regs[ECX], &regs[EDX]);
+#endif
+}
+
+/* Which register files the operating system saves on a switch of threads. */
+static unsigned long long enabled_state(void)
+{
+#if defined(_MSC_VER) && !defined(__clang__)
+    return _xgetbv(0);
+#else
+    unsigned low, high;
+    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    return ((unsigned long long)high << 32) | low;
+#endif
+}
+
+static int has(unsigned ecx_of_leaf_1, unsigned ebx_of_leaf_7, unsigned long long state)
+{
+    const unsigned osxsave = 1u << 27;
+    unsigned regs[4];
+    if (!cpuid(1, regs) || (regs[ECX] & (osxsave | ecx_of_leaf_1)) != (osxsave | ecx_of_leaf_1)) {
+        return 0;
+    }
+    if (!cpuid(7, regs) || (regs[EBX] & ebx_of_leaf_7) != ebx_of_leaf_7) {
+        return 0;
+    }
+    return (enabled_state() & state) == state;
+}
+
+#define AVX_FMA ((1u << 28) | (1u << 12))
+#define AVX2 (1u << 5)
+#define AVX512F (1u << 16)
+#define YMM_STATE 0x06ull
+#define ZMM_STATE 0xe6ull
+
+int lnorm_cpu_has_avx2_fma(void)
+{
+    return has(AVX_FMA, AVX2, YMM_STATE);
+}
+
+int lnorm_cpu_has_avx512f(void)
+{
+    return has(AVX_FMA, AVX2 | AVX512F, ZMM_STATE);
+}
+
+#else
+typedef int lnorm_nothing_to_detect;
+#endif

@@ -1,0 +1,17 @@
+/* The kernels for AVX2 and FMA. */
+#include "kernels.h"
+
+#if LNORM_X86
+#include <immintrin.h>
+
+LNORM_TARGET_BEGIN("avx2,fma")
+#include "vec_x86_sum.h"
+#include "vec_avx2.h"
+
+#define ISA avx2
+#include "kernels.inc.h"
+LNORM_TARGET_END
+
+#else
+typedef int lnorm_no_avx2;
+#endif

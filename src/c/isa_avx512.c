@@ -1,0 +1,17 @@
+/* The kernels for AVX-512 F. */
+#include "kernels.h"
+
+#if LNORM_X86
+#include <immintrin.h>
+
+LNORM_TARGET_BEGIN(LNORM_TARGET_AVX512)
+#include "vec_x86_sum.h"
+#include "vec_avx512.h"
+
+#define ISA avx512
+#include "kernels.inc.h"
+LNORM_TARGET_END
+
+#else
+typedef int lnorm_no_avx512;
+#endif

@@ -1,0 +1,53 @@
+/* All kernels for one instruction set: its table, with every element type in it.
+ *
+ * Parameters: ISA, its name; the vec_*.h of the set must have been included, inside its target region.
+ */
+#include "names.h"
+
+/* Inlined, the kernels keep their vectors in registers. A set that has none says so. */
+#ifndef KERNEL_INLINE
+#define KERNEL_INLINE INLINE
+#endif
+
+#define TYPE f32
+#define REAL float
+#define REAL_MAX FLT_MAX
+#define REAL_TINY 0x1p-96f /* squares below it begin to lose digits */
+#define REAL_SCALE_LIMIT 0x1p126f
+#define REAL_BITS uint32_t
+#define REAL_FRACTION_BITS 23
+#define REAL_EXPONENT_MASK ((uint32_t)0xff)
+#include "row_sums.inc.h"
+#include "forward_kernel.inc.h"
+#include "backward_kernel.inc.h"
+#undef TYPE
+#undef REAL
+#undef REAL_MAX
+#undef REAL_TINY
+#undef REAL_SCALE_LIMIT
+#undef REAL_BITS
+#undef REAL_FRACTION_BITS
+#undef REAL_EXPONENT_MASK
+
+#define TYPE f64
+#define REAL double
+#define REAL_MAX DBL_MAX
+#define REAL_TINY 0x1p-900
+#define REAL_SCALE_LIMIT 0x1p1022
+#define REAL_BITS uint64_t
+#define REAL_FRACTION_BITS 52
+#define REAL_EXPONENT_MASK ((uint64_t)0x7ff)
+#include "row_sums.inc.h"
+#include "forward_kernel.inc.h"
+#include "backward_kernel.inc.h"
+
+#define LNORM_TABLE2(isa) lnorm_kernels_##isa
+#define LNORM_TABLE(isa) LNORM_TABLE2(isa)
+#define LNORM_STRING2(isa) #isa
+#define LNORM_STRING(isa) LNORM_STRING2(isa)
+
+const struct lnorm_kernels LNORM_TABLE(ISA) = {
+    .name = LNORM_STRING(ISA),
+    .typed = {[LNORM_KERNELS_F32] = {forward_f32, backward_f32, backward_merge_f32},
+              [LNORM_KERNELS_F64] = {forward_f64, backward_f64, backward_merge_f64}},
+};
