@@ -71,7 +71,8 @@ LNORM_API const char *lnorm_version(void);
  *   mean   rows          output, or NULL
  *   rstd   rows          output, or NULL: 1 / sqrt(var + eps), and 0 where var + eps is 0 (then y = beta)
  *
- * Zero rows or zero cols succeed; data pointers may then be NULL. A NaN or an infinity spoils its own row only.
+ * Zero rows or zero cols succeed; data pointers may then be NULL. The statistics of no elements are NaN. A NaN or an
+ * infinity spoils its own row only (in backward, dgamma and dbeta too, which sum over all rows).
  */
 LNORM_API lnorm_status lnorm_forward_f32(size_t rows, size_t cols, const float *x, const float *gamma,
                                          const float *beta, double eps, float *y, float *mean, float *rstd);

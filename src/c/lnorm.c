@@ -1,7 +1,8 @@
 /* Entry points: check the arguments, split the work, call the table. */
-#include "lnorm.h"
+#include <math.h>
 
 #include "kernels.h"
+#include "lnorm.h"
 
 /* Rows of one piece of forward's work: about this many bytes, so that a hook has something to share out. */
 #define FORWARD_PIECE_BYTES ((size_t)65536)
@@ -226,6 +227,18 @@ static const size_t element_size[LNORM_KERNEL_TYPES] = {sizeof(float), sizeof(do
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
+/* The statistics of no elements. */
+static void fill_nan(int type, void *array, size_t count)
+{
+    for (size_t i = 0; array != NULL && i < count; i++) {
+        if (type == LNORM_KERNELS_F32) {
+            ((float *)array)[i] = NAN;
+        } else {
+            ((double *)array)[i] = (double)NAN;
+        }
+    }
+}
+
 static lnorm_status forward(int type, const struct lnorm_forward_args *args, const struct hook *hook)
 {
     const size_t element = element_size[type], rows = args->rows, cols = args->cols;
@@ -248,20 +261,22 @@ static lnorm_status forward(int type, const struct lnorm_forward_args *args, con
     if (kernels == NULL) {
         return LNORM_ERROR_ISA;
     }
-    if (rows == 0) {
+    if (cols == 0) {
+        fill_nan(type, args->mean, rows);
+        fill_nan(type, args->rstd, rows);
         return LNORM_OK;
     }
-    if (cols != 0 && (args->x == NULL || args->y == NULL)) {
+    if (rows != 0 && (args->x == NULL || args->y == NULL)) {
         return LNORM_ERROR_NULL;
     }
     const struct lnorm_typed_kernels *const typed = &kernels->typed[type];
-    const size_t fitting = cols != 0 ? FORWARD_PIECE_BYTES / element / cols : rows;
-    const struct forward_work work = {args, typed, fitting > 1 ? fitting : 1};
     if (hook->run == NULL) {
         typed->forward(args, 0, rows);
-    } else {
-        for_each(hook, pieces(rows, work.rows_per_piece), forward_piece, (void *)(uintptr_t)&work);
+        return LNORM_OK;
     }
+    const size_t fitting = FORWARD_PIECE_BYTES / element / cols;
+    struct forward_work work = {args, typed, fitting > 1 ? fitting : 1};
+    for_each(hook, pieces(rows, work.rows_per_piece), forward_piece, &work);
     return LNORM_OK;
 }
 

@@ -1,0 +1,174 @@
+"""What the functions accept: each check names the argument, what it got, and what would be right."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+Shape = tuple[int, ...]
+
+TYPES = (np.dtype(np.float32), np.dtype(np.float64))
+
+
+def tensor(name: str, value: object, dtype: np.dtype[Any] | None = None) -> Array:
+    """Return value as an array of float32 or float64, of the given one where it matters."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{name}: a masked array, whose mask would be ignored; fill it first: {name}.filled(...)")
+    array = value if isinstance(value, np.ndarray) else np.asarray(value)
+    expected = "float32 or float64" if dtype is None else f"{dtype} as input has"
+    if array.dtype not in TYPES or not array.dtype.isnative:
+        if array.dtype.newbyteorder("=") in TYPES:
+            raise TypeError(
+                f"{name}: byte order is not this machine's ({array.dtype.str}); "
+                f"use {name}.astype({array.dtype.newbyteorder('=').name!r})"
+            )
+        raise TypeError(f"{name}: expected {expected}, got an array of {array.dtype}")
+    if dtype is not None and array.dtype != dtype:
+        raise TypeError(f"{name}: expected {expected}, got {array.dtype}")
+    return array if array.flags.aligned else array.copy()
+
+
+def normalized_axes(
+    input: Array, normalized_shape: int | Sequence[int] | None, axis: int | Sequence[int] | None
+) -> tuple[int, int]:
+    """Return the first normalized axis and the one after the last."""
+    if (normalized_shape is None) == (axis is None):
+        raise TypeError("give either normalized_shape or axis=, and None for the other")
+    if axis is not None:
+        return _consecutive(input.ndim, axis)
+    shape = shape_tuple("normalized_shape", normalized_shape)
+    if input.shape[max(0, input.ndim - len(shape)) :] != shape:
+        raise ValueError(
+            f"Given normalized_shape={list(shape)}, expected input with shape [*, {str(list(shape))[1:]}, "
+            f"but got input of size {list(input.shape)}"
+        )
+    return input.ndim - len(shape), input.ndim
+
+
+def shape_tuple(name: str, value: object) -> Shape:
+    """Return an int or a sequence of ints as a tuple that is not empty."""
+    values = tuple(value) if isinstance(value, Sequence) and not isinstance(value, (str, bytes)) else (value,)
+    for v in values:
+        if isinstance(v, (bool, np.bool_)) or not hasattr(v, "__index__"):
+            raise TypeError(f"{name}: expected an int or a sequence of ints, got {value!r}")
+    shape = tuple(v.__index__() for v in values)
+    if not shape:
+        raise ValueError(f"{name}: expected at least one axis, got {value!r}")
+    if min(shape) < 0:
+        raise ValueError(f"{name}: sizes cannot be negative, got {value!r}")
+    return shape
+
+
+def _consecutive(ndim: int, axis: int | Sequence[int]) -> tuple[int, int]:
+    given = tuple(axis) if isinstance(axis, Sequence) else (axis,)
+    for a in given:
+        if isinstance(a, (bool, np.bool_)) or not hasattr(a, "__index__"):
+            raise TypeError(f"axis: expected an int or a sequence of ints, got {axis!r}")
+        if not -ndim <= a < ndim:
+            raise ValueError(f"axis: {a} is out of range for an input of {ndim} dimensions")
+    axes = sorted(a.__index__() % ndim for a in given)
+    if not axes:
+        raise ValueError(f"axis: expected at least one axis, got {axis!r}")
+    if axes != list(range(axes[0], axes[0] + len(axes))):
+        raise ValueError(f"axis: expected consecutive axes, each once, got {axis!r}; transpose the input first")
+    return axes[0], axes[-1] + 1
+
+
+def parameter(name: str, value: object, input: Array, shape: Shape) -> Array | None:
+    """Return weight or bias, of the normalized shape and without gaps, or None."""
+    if value is None:
+        return None
+    array = tensor(name, value, input.dtype)
+    if array.shape != shape:
+        raise ValueError(
+            f"Expected {name} to be of same shape as normalized_shape, "
+            f"but got {name} of shape {list(array.shape)} and normalized_shape = {list(shape)}"
+        )
+    return np.ascontiguousarray(array)
+
+
+def statistic(name: str, value: object, input: Array, shape: Shape) -> Array:
+    """Return mean or rstd as forward gave it, without gaps."""
+    array = tensor(name, value, input.dtype)
+    if array.shape != shape:
+        raise ValueError(f"{name}: expected shape {list(shape)}, as layer_norm returns it, got {list(array.shape)}")
+    return np.ascontiguousarray(array)
+
+
+def same_shape(name: str, array: Array, shape: Shape, other: str) -> None:
+    if array.shape != shape:
+        raise ValueError(f"{name}: expected shape {list(shape)} as {other} has, got {list(array.shape)}")
+
+
+def epsilon(eps: float) -> float:
+    """Return eps, finite and not negative."""
+    try:
+        value = float(eps)
+    except (TypeError, ValueError):
+        raise TypeError(f"eps: expected a number, got {eps!r}") from None
+    if not (value >= 0 and math.isfinite(value)):
+        raise ValueError(f"eps: expected a finite number that is not negative, got {eps!r}")
+    return value
+
+
+def output(name: str, value: object, shape: Shape, dtype: np.dtype[Any]) -> Array:
+    """Return an array to write into, a new one for None."""
+    if value is None:
+        return np.empty(shape, dtype)
+    if not isinstance(value, np.ndarray):
+        raise TypeError(f"{name}: expected a NumPy array to write into, got {type(value).__name__}")
+    if value.dtype != dtype:
+        raise TypeError(f"{name}: expected {dtype}, got {value.dtype}")
+    if value.shape != shape:
+        raise ValueError(f"{name}: expected shape {list(shape)}, got {list(value.shape)}")
+    if not value.flags.writeable:
+        raise ValueError(f"{name}: the array is read-only")
+    if not value.flags.aligned:
+        raise ValueError(f"{name}: the array is not aligned for {dtype}")
+    if _elements_overlap(value):
+        raise ValueError(f"{name}: elements of the array share memory (strides {value.strides})")
+    return value
+
+
+def _elements_overlap(array: Array) -> bool:
+    if array.flags.c_contiguous or array.size == 0:
+        return False
+    reach = array.itemsize
+    for stride, size in sorted((abs(stride), size) for stride, size in zip(array.strides, array.shape, strict=True)):
+        if size > 1:
+            if stride < reach:
+                return True
+            reach += stride * (size - 1)
+    return False
+
+
+def distinct(outputs: dict[str, Array | None], inputs: dict[str, Array | None], in_place: Sequence[str] = ()) -> None:
+    """Refuse an output that shares memory with another argument, unless it is one of in_place and the same array."""
+    written: dict[str, Array] = {}
+    for name, out in outputs.items():
+        if out is None:
+            continue
+        for other_name, other in (*inputs.items(), *written.items()):
+            if other is None or not _share_memory(out, other):
+                continue
+            if other_name in in_place and out.ndim == other.ndim and _same(out, other):
+                continue
+            raise ValueError(f"{name}: overlaps {other_name} in memory; give it memory of its own, or None")
+        written[name] = out
+
+
+def _share_memory(a: Array, b: Array) -> bool:
+    if not np.may_share_memory(a, b):
+        return False
+    try:
+        return bool(np.shares_memory(a, b, max_work=10_000))  # type: ignore[arg-type]
+    except np.exceptions.TooHardError:
+        return True
+
+
+def _same(a: Array, b: Array) -> bool:
+    return a.__array_interface__["data"] == b.__array_interface__["data"] and a.strides == b.strides

@@ -1,0 +1,140 @@
+"""Layer normalization as an object that holds its parameters and their gradients, as ``torch.nn.LayerNorm`` does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from pyln import _arguments as arguments
+from pyln._arguments import Array
+from pyln.functional import layer_norm, layer_norm_backward
+
+
+class LayerNorm:
+    """Normalizes over the last axes, with weight and bias of their shape.
+
+    Parameters
+    ----------
+    normalized_shape
+        The sizes of the last axes: an int or a sequence of ints.
+    eps
+        Added to the variance, inside the root.
+    elementwise_affine
+        Whether there are a weight (ones at first) and a bias (zeros).
+    bias
+        Whether there is a bias beside the weight.
+    dtype
+        float32 or float64, of parameters and inputs.
+
+    Attributes
+    ----------
+    weight, bias
+        Arrays of shape normalized_shape, or None.
+    weight_grad, bias_grad
+        Sums of the gradients since the last ``zero_grad``; None before the first ``backward``.
+
+    """
+
+    def __init__(
+        self,
+        normalized_shape: int | Sequence[int],
+        eps: float = 1e-5,
+        elementwise_affine: bool = True,
+        bias: bool = True,
+        dtype: Any = "float32",
+    ) -> None:
+        self.normalized_shape = arguments.shape_tuple("normalized_shape", normalized_shape)
+        self.eps = arguments.epsilon(eps)
+        self.elementwise_affine = bool(elementwise_affine)
+        self.dtype = np.dtype(dtype)
+        if self.dtype not in arguments.TYPES:
+            raise TypeError(f"dtype: expected float32 or float64, got {self.dtype}")
+        has_bias = self.elementwise_affine and bool(bias)
+        self.weight: Array | None = np.ones(self.normalized_shape, self.dtype) if elementwise_affine else None
+        self.bias: Array | None = np.zeros(self.normalized_shape, self.dtype) if has_bias else None
+        self.weight_grad: Array | None = None
+        self.bias_grad: Array | None = None
+        self._saved: tuple[Array, Array, Array] | None = None
+
+    def __call__(self, input: object, *, out: Array | None = None) -> Array:
+        """Return y for an input of shape ``(*, *normalized_shape)``, and remember what ``backward`` needs.
+
+        out may be an array to write y into, but not the input itself: ``backward`` needs that.
+        """
+        x = arguments.tensor("input", input, self.dtype)
+        if out is not None and np.may_share_memory(x, out):
+            arguments.distinct({"out": out}, {"input": x})
+        y, mean, rstd = layer_norm(
+            x, self.normalized_shape, self.weight, self.bias, self.eps, out=out, return_stats=True
+        )
+        self._saved = x, mean, rstd
+        return y
+
+    forward = __call__
+
+    def backward(self, grad_out: object) -> Array:
+        """Return the gradient of the last input, and add to ``weight_grad`` and ``bias_grad``.
+
+        Raises
+        ------
+        RuntimeError
+            There was no forward before.
+
+        """
+        if self._saved is None:
+            raise RuntimeError("backward: call the layer on an input first")
+        x, mean, rstd = self._saved
+        mask = (True, self.weight is not None, self.bias is not None)
+        grad_input, grad_weight, grad_bias = layer_norm_backward(
+            grad_out, x, self.normalized_shape, mean, rstd, self.weight, self.bias, mask
+        )
+        self.weight_grad = _accumulated(self.weight_grad, grad_weight)
+        self.bias_grad = _accumulated(self.bias_grad, grad_bias)
+        assert grad_input is not None
+        return grad_input
+
+    def zero_grad(self) -> None:
+        """Forget the gradients of weight and bias."""
+        self.weight_grad = None
+        self.bias_grad = None
+
+    def state_dict(self) -> dict[str, Array]:
+        """Return copies of the parameters, by name."""
+        parameters = {"weight": self.weight, "bias": self.bias}
+        return {name: value.copy() for name, value in parameters.items() if value is not None}
+
+    def load_state_dict(self, state_dict: Mapping[str, object]) -> None:
+        """Copy parameters in: arrays, or anything NumPy reads as one, such as torch's tensors.
+
+        Raises
+        ------
+        ValueError
+            A parameter is missing or unexpected, or has another shape; nothing has changed then.
+
+        """
+        own = {name: p for name, p in (("weight", self.weight), ("bias", self.bias)) if p is not None}
+        missing, unexpected = sorted(own.keys() - state_dict.keys()), sorted(state_dict.keys() - own.keys())
+        if missing or unexpected:
+            raise ValueError(f"state_dict: missing {missing}, unexpected {unexpected}")
+        new = {name: np.asarray(state_dict[name]) for name in own}
+        for name, value in new.items():
+            if value.shape != self.normalized_shape:
+                raise ValueError(
+                    f"state_dict[{name!r}]: expected shape {list(self.normalized_shape)}, got {list(value.shape)}"
+                )
+            if value.dtype.kind not in "fiu":
+                raise TypeError(f"state_dict[{name!r}]: expected numbers, got {value.dtype}")
+        for name, value in new.items():
+            own[name][...] = value
+
+    def __repr__(self) -> str:
+        return (
+            f"LayerNorm({self.normalized_shape}, eps={self.eps}, "
+            f"elementwise_affine={self.elementwise_affine}, bias={self.bias is not None})"
+        )
+
+
+def _accumulated(total: Array | None, grad: Array | None) -> Array | None:
+    return grad if total is None or grad is None else total + grad

@@ -1,0 +1,53 @@
+"""The examples run and print what they promise; so do the snippets of docs/concepts.md."""
+
+import contextlib
+import io
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+KEY_LINES = {
+    "rnn": r"every normalized state has mean 0 and variance 1",
+    "transformer_block": r"after post-norm every token has mean 0 and variance 1",
+    "images": r"C, by axis=1 +\(3,\) +\(4, 1, 32, 48\) .* 0\.00$",
+    "train": r"with layer norms .* 9\d\.\d%$",
+    "minilm": r"A cat is asleep on the warm windowsill\. +-> The kitten naps in the sunshine\.$",
+}
+
+
+def test_every_example_is_here() -> None:
+    assert KEY_LINES.keys() == {path.stem for path in (ROOT / "examples").glob("*.py")}
+
+
+@pytest.mark.parametrize("name", KEY_LINES)
+def test_example(name: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-W", "error", str(ROOT / "examples" / f"{name}.py")]
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, encoding="utf-8")
+    assert run.returncode == 0, run.stderr
+    assert re.search(KEY_LINES[name], run.stdout, re.MULTILINE), run.stdout
+    assert not list(tmp_path.iterdir())
+
+
+def test_minilm_says_what_to_install() -> None:
+    without_tokenizers = "import runpy, sys; sys.modules['tokenizers'] = None; runpy.run_path(sys.argv[1])"
+    command = [sys.executable, "-c", without_tokenizers, str(ROOT / "examples" / "minilm.py")]
+    run = subprocess.run(command, capture_output=True, text=True)
+    assert run.returncode == 1
+    assert run.stderr.count("\n") == 1 and "pip install tokenizers" in run.stderr
+
+
+def test_snippets_of_concepts_print_what_the_page_says() -> None:
+    page = (ROOT / "docs" / "concepts.md").read_text(encoding="utf-8")
+    snippets = re.findall(r"^```python\n(.*?)^```\n\n^```text\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    assert len(snippets) == page.count("```python") > 0, "each snippet is followed by its output"
+    namespace: dict[str, object] = {}
+    with np.printoptions():  # the page sets its own
+        for code, expected in snippets:
+            with contextlib.redirect_stdout(io.StringIO()) as printed:
+                exec(code, namespace)
+            assert printed.getvalue() == expected
