@@ -19,15 +19,13 @@ def tensor(name: str, value: object, dtype: np.dtype[Any] | None = None) -> Arra
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{name}: a masked array, whose mask would be ignored; fill it first: {name}.filled(...)")
     array = value if isinstance(value, np.ndarray) else np.asarray(value)
-    expected = "float32 or float64" if dtype is None else f"{dtype} as input has"
-    if array.dtype not in TYPES or not array.dtype.isnative:
-        if array.dtype.newbyteorder("=") in TYPES:
+    if array.dtype not in TYPES or (dtype is not None and array.dtype != dtype):
+        native = array.dtype.newbyteorder("=")
+        if array.dtype != native and native in TYPES:
             raise TypeError(
-                f"{name}: byte order is not this machine's ({array.dtype.str}); "
-                f"use {name}.astype({array.dtype.newbyteorder('=').name!r})"
+                f"{name}: byte order is not this machine's ({array.dtype.str}); use {name}.astype({native.name!r})"
             )
-        raise TypeError(f"{name}: expected {expected}, got an array of {array.dtype}")
-    if dtype is not None and array.dtype != dtype:
+        expected = "float32 or float64" if dtype is None else f"{dtype} as input has"
         raise TypeError(f"{name}: expected {expected}, got {array.dtype}")
     return array if array.flags.aligned else array.copy()
 

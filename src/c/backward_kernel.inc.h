@@ -198,9 +198,8 @@ static void TYPED(backward_merge)(const struct lnorm_backward_args *args, size_t
             if (sums[which] == NULL) {
                 continue;
             }
-            vec sum = TYPED(load)(TYPED(slab_array)(args, 0, which, LNORM_SLAB_HIGH) + i, n);
-            vec lost = TYPED(load)(TYPED(slab_array)(args, 0, which, LNORM_SLAB_LOW) + i, n);
-            for (size_t slab = 1; slab < args->slabs; slab++) {
+            vec sum = vec_set1(0), lost = vec_set1(0);
+            for (size_t slab = 0; slab < args->slabs; slab++) {
                 TYPED(vec_two_sum)(&sum, &lost,
                                    TYPED(load)(TYPED(slab_array)(args, slab, which, LNORM_SLAB_HIGH) + i, n));
                 lost = vec_add(lost, TYPED(load)(TYPED(slab_array)(args, slab, which, LNORM_SLAB_LOW) + i, n));

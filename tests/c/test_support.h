@@ -1,0 +1,269 @@
+/* What the C tests share: arguments as a table, values from an integer generator, buffers between guard pages, and
+ * comparison bit by bit. Include it first. */
+#ifndef TEST_SUPPORT_H
+#define TEST_SUPPORT_H
+
+#if defined(__unix__) || defined(__APPLE__)
+#define TEST_POSIX 1
+#ifndef _DEFAULT_SOURCE
+#define _DEFAULT_SOURCE /* MAP_ANONYMOUS under -std=c11 */
+#endif
+#include <sys/mman.h>
+#include <unistd.h>
+#endif
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lnorm.h"
+
+/* ---- Checks ---- */
+
+static unsigned long test_checks, test_failures;
+
+static inline bool test_check(bool passed, const char *what, const char *file, int line)
+{
+    test_checks++;
+    if (!passed && ++test_failures <= 50) {
+        printf("%s:%d: not true: %s\n", file, line, what);
+    }
+    return passed;
+}
+
+#define CHECK(condition) test_check((condition), #condition, __FILE__, __LINE__)
+
+static inline int test_result(const char *name)
+{
+    printf("%s: %lu checks, %lu failed\n", name, test_checks, test_failures);
+    return test_failures ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
+static inline void *test_allocate(size_t size)
+{
+    void *memory = malloc(size ? size : 1);
+    if (!memory) {
+        printf("out of memory\n");
+        exit(EXIT_FAILURE);
+    }
+    return memory;
+}
+
+/* ---- Element types and the arguments of forward and backward, so that a test can loop over them ---- */
+
+static const lnorm_type element_types[] = {LNORM_F32, LNORM_F64};
+
+static inline const char *type_name(lnorm_type type)
+{
+    return type == LNORM_F32 ? "f32" : "f64";
+}
+static inline size_t type_size(lnorm_type type)
+{
+    return type == LNORM_F32 ? sizeof(float) : sizeof(double);
+}
+
+enum { X, GAMMA, BETA, Y, MEAN, RSTD, DY, DX, DGAMMA, DBETA, WORKSPACE, ARGUMENTS };
+
+static const char *const argument_names[ARGUMENTS] = {"x",  "gamma", "beta",   "y",     "mean",     "rstd",
+                                                      "dy", "dx",    "dgamma", "dbeta", "workspace"};
+
+static inline size_t workspace_bytes(lnorm_type type, size_t rows, size_t cols)
+{
+    return type == LNORM_F32 ? lnorm_backward_workspace_f32(rows, cols) : lnorm_backward_workspace_f64(rows, cols);
+}
+
+static inline size_t argument_length(int argument, size_t rows, size_t cols)
+{
+    switch (argument) {
+    case X:
+    case Y:
+    case DY:
+    case DX:
+        return rows * cols;
+    case MEAN:
+    case RSTD:
+        return rows;
+    default:
+        return cols;
+    }
+}
+
+static inline size_t argument_bytes(int argument, lnorm_type type, size_t rows, size_t cols)
+{
+    return argument == WORKSPACE ? workspace_bytes(type, rows, cols)
+                                 : argument_length(argument, rows, cols) * type_size(type);
+}
+
+/* The typed calls on a table of arguments. */
+static inline lnorm_status flat_forward(lnorm_type type, size_t rows, size_t cols, double eps, void *const a[])
+{
+    return type == LNORM_F32 ? lnorm_forward_f32(rows, cols, a[X], a[GAMMA], a[BETA], eps, a[Y], a[MEAN], a[RSTD])
+                             : lnorm_forward_f64(rows, cols, a[X], a[GAMMA], a[BETA], eps, a[Y], a[MEAN], a[RSTD]);
+}
+
+static inline lnorm_status flat_backward(lnorm_type type, size_t rows, size_t cols, void *const a[], size_t workspace)
+{
+    return type == LNORM_F32 ? lnorm_backward_f32(rows, cols, a[DY], a[X], a[MEAN], a[RSTD], a[GAMMA], a[DX], a[DGAMMA],
+                                                  a[DBETA], a[WORKSPACE], workspace)
+                             : lnorm_backward_f64(rows, cols, a[DY], a[X], a[MEAN], a[RSTD], a[GAMMA], a[DX], a[DGAMMA],
+                                                  a[DBETA], a[WORKSPACE], workspace);
+}
+
+/* ---- Values: splitmix64, and only exact or correctly rounded steps after it, so all machines get the same ones ----
+ */
+
+static inline uint64_t next_random(uint64_t *state)
+{
+    uint64_t z = *state += 0x9e3779b97f4a7c15u;
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+    return z ^ (z >> 31);
+}
+
+/* Uniform in [-1, 1), with as many random bits as the type holds. */
+static inline double next_value(lnorm_type type, uint64_t *state)
+{
+    return type == LNORM_F32 ? (double)(next_random(state) >> 40) * 0x1p-23 - 1.0
+                             : (double)(next_random(state) >> 11) * 0x1p-52 - 1.0;
+}
+
+static inline double get_value(lnorm_type type, const void *values, size_t i)
+{
+    return type == LNORM_F32 ? (double)((const float *)values)[i] : ((const double *)values)[i];
+}
+
+static inline void set_value(lnorm_type type, void *values, size_t i, double value)
+{
+    if (type == LNORM_F32) {
+        ((float *)values)[i] = (float)value;
+    } else {
+        ((double *)values)[i] = value;
+    }
+}
+
+static inline void fill_values(lnorm_type type, void *values, size_t count, double offset, double scale,
+                               uint64_t *state)
+{
+    for (size_t i = 0; i < count; i++) {
+        set_value(type, values, i, (next_value(type, state) + offset) * scale);
+    }
+}
+
+/* ---- Bits ---- */
+
+/* All NaNs count as one: which NaN comes out of an operation differs between processors. */
+static inline uint64_t value_bits(lnorm_type type, const void *values, size_t i)
+{
+    if (type == LNORM_F32) {
+        uint32_t bits;
+        memcpy(&bits, (const char *)values + i * sizeof bits, sizeof bits);
+        return (bits & 0x7fffffffu) > 0x7f800000u ? 0x7fc00000u : bits;
+    }
+    uint64_t bits;
+    memcpy(&bits, (const char *)values + i * sizeof bits, sizeof bits);
+    return (bits & 0x7fffffffffffffffu) > 0x7ff0000000000000u ? 0x7ff8000000000000u : bits;
+}
+
+/* The index of the first element whose bits differ; count when there is none. */
+static inline size_t first_difference(lnorm_type type, const void *a, const void *b, size_t count)
+{
+    if (memcmp(a, b, count * type_size(type)) == 0) {
+        return count;
+    }
+    size_t i = 0;
+    while (i < count && value_bits(type, a, i) == value_bits(type, b, i)) {
+        i++;
+    }
+    return i;
+}
+
+/* ---- Guarded buffers: whole pages between two that fault on access, where mmap exists, and canaries everywhere ----
+ */
+
+#define GUARD_CANARY 0xc5
+#define GUARD_BYTES 256 /* canaries on each side of the data, where there is room before the guard page */
+
+typedef struct guarded { /* start with zeros; guarded_place grows it */
+    unsigned char *memory, *data;
+    size_t capacity, size;
+} guarded;
+
+static inline void guarded_free(guarded *buffer)
+{
+#ifdef TEST_POSIX
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    if (buffer->memory) {
+        munmap(buffer->memory - page, buffer->capacity + 2 * page);
+    }
+#else
+    free(buffer->memory);
+#endif
+    *buffer = (guarded){0};
+}
+
+static inline void guarded_grow(guarded *buffer, size_t capacity)
+{
+    guarded_free(buffer);
+#ifdef TEST_POSIX
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    buffer->capacity = (capacity + page - 1) / page * page;
+    unsigned char *map =
+        mmap(NULL, buffer->capacity + 2 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (map == MAP_FAILED || mprotect(map, page, PROT_NONE) ||
+        mprotect(map + page + buffer->capacity, page, PROT_NONE)) {
+        printf("cannot map a guarded buffer\n");
+        exit(EXIT_FAILURE);
+    }
+    buffer->memory = map + page;
+#else
+    buffer->capacity = (capacity + 63) / 64 * 64;
+    buffer->memory = test_allocate(buffer->capacity);
+#endif
+}
+
+static inline size_t guard_before(const guarded *buffer)
+{
+    size_t room = (size_t)(buffer->data - buffer->memory);
+    return room < GUARD_BYTES ? room : GUARD_BYTES;
+}
+
+static inline size_t guard_after(const guarded *buffer)
+{
+    size_t room = buffer->capacity - (size_t)(buffer->data - buffer->memory) - buffer->size;
+    return room < GUARD_BYTES ? room : GUARD_BYTES;
+}
+
+/* Room for size bytes of data, shift bytes from the guard page before it or from the one after it. */
+static inline void *guarded_place(guarded *buffer, size_t size, size_t shift, bool at_end)
+{
+#ifndef TEST_POSIX
+    shift += GUARD_BYTES; /* no guard page: canaries on both sides */
+#endif
+    if (size + 2 * shift > buffer->capacity || !buffer->memory) {
+        guarded_grow(buffer, size + 2 * shift + 64);
+    }
+    buffer->size = size;
+    buffer->data = buffer->memory + (at_end ? buffer->capacity - size - shift : shift);
+    memset(buffer->data - guard_before(buffer), GUARD_CANARY, guard_before(buffer) + size + guard_after(buffer));
+    return buffer->data;
+}
+
+static inline bool guarded_intact(const guarded *buffer)
+{
+    const unsigned char *before = buffer->data - guard_before(buffer), *after = buffer->data + buffer->size;
+    for (size_t i = 0; i < guard_before(buffer); i++) {
+        if (before[i] != GUARD_CANARY) {
+            return false;
+        }
+    }
+    for (size_t i = 0; i < guard_after(buffer); i++) {
+        if (after[i] != GUARD_CANARY) {
+            return false;
+        }
+    }
+    return true;
+}
+
+#endif

@@ -1,0 +1,162 @@
+"""The C library as others build and use it: bare compilers, pkg-config, find_package, add_subdirectory."""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+CONSUMERS = ROOT / "tests" / "consumers"
+HEADER = ROOT / "include" / "lnorm.h"
+SOURCES = sorted((ROOT / "src" / "c").glob("*.c"))
+
+
+def found(*names: str) -> list[str]:
+    """Return the compilers that are there, each once, whatever other names it has."""
+    paths = {name: shutil.which(name) for name in names}
+    return list({os.path.realpath(path): name for name, path in reversed(paths.items()) if path}.values())[::-1]
+
+
+C_COMPILERS = found("gcc", "clang", "clang-16", "clang-19", "cc")
+CXX_COMPILERS = found("g++", "clang++", "clang++-16", "clang++-19", "c++")
+WARNINGS = ["-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror"]
+
+needs_cmake = pytest.mark.skipif(
+    not (C_COMPILERS and CXX_COMPILERS and shutil.which("cmake") and shutil.which("ctest")),
+    reason="installing the C library needs cmake, a C and a C++ compiler",
+)
+needs_pkg_config = pytest.mark.skipif(not shutil.which("pkg-config"), reason="pkg-config is what is tested")
+
+
+def run(*command: str | Path, **environment: str) -> str:
+    """Run a command and return what it printed; its errors are the failure's text."""
+    done = subprocess.run(
+        [str(part) for part in command], env={**os.environ, **environment}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, f"{' '.join(map(str, command))}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def defined_symbols(*nm_arguments: str | Path) -> set[str]:
+    lines = run("nm", "--defined-only", *nm_arguments).splitlines()
+    return {line.split()[-1] for line in lines if len(line.split()) == 3}
+
+
+def run_programs(build: Path) -> None:
+    """Run the programs of tests/consumers: two languages by three targets, and no test of the library's own."""
+    assert re.search("100% tests passed.* out of 6", run("ctest", "--test-dir", build, "--output-on-failure"))
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Install the library and move the prefix: nothing in it may depend on where it was."""
+    work = tmp_path_factory.mktemp("install")
+    run(
+        *("cmake", "-S", ROOT, "-B", work / "build", f"-DCMAKE_INSTALL_PREFIX={work / 'first'}"),
+        *("-DCMAKE_BUILD_TYPE=Release", "-DLNORM_BUILD_TESTS=OFF", "-DCMAKE_INSTALL_LIBDIR=lib"),
+    )
+    run("cmake", "--build", work / "build", "--parallel", "2")
+    run("cmake", "--install", work / "build")
+    return (work / "first").rename(work / "moved")
+
+
+@needs_cmake
+def test_installed_files(installed: Path) -> None:
+    files = {str(path.relative_to(installed)) for path in installed.rglob("*") if not path.is_dir()}
+    assert {"include/lnorm.h", "lib/liblnorm.a", "lib/pkgconfig/lnorm.pc"} <= files
+    assert (installed / "include" / "lnorm.h").read_bytes() == HEADER.read_bytes()
+    for path in installed.rglob("*"):
+        if path.suffix in {".pc", ".cmake"}:
+            assert str(installed.parent) not in path.read_text(), f"{path.name} names the first prefix"
+
+
+@needs_cmake
+def test_only_the_header_is_exported(installed: Path) -> None:
+    declared = set(re.findall(r"^LNORM_API .*?\b(lnorm_\w+)\(", HEADER.read_text(), re.MULTILINE))
+    assert len(declared) >= 12
+    shared = next((installed / "lib").glob("liblnorm.so"))
+    assert defined_symbols("-D", shared) == declared
+    inside = defined_symbols("-g", installed / "lib" / "liblnorm.a")
+    assert declared <= inside and all(name.startswith("lnorm_") for name in inside), sorted(inside)
+
+
+@needs_cmake
+@needs_pkg_config
+@pytest.mark.parametrize("linking", ["shared", "static"])
+@pytest.mark.parametrize("language", ["c", "cpp"])
+def test_pkg_config(installed: Path, tmp_path: Path, language: str, linking: str) -> None:
+    pkg_config_path = str(installed / "lib" / "pkgconfig")
+    static = ["--static"] if linking == "static" else []
+    flags = run("pkg-config", "--cflags", "--libs", *static, "lnorm", PKG_CONFIG_PATH=pkg_config_path).split()
+    version = run("pkg-config", "--modversion", "lnorm", PKG_CONFIG_PATH=pkg_config_path).strip()
+    compiler = (C_COMPILERS if language == "c" else CXX_COMPILERS)[0]
+    program = tmp_path / "consumer"
+    run(compiler, CONSUMERS / f"consumer.{language}", "-o", program, *(["-static"] if static else []), *flags, "-lm")
+    assert f"lnorm {version}," in run(program, LD_LIBRARY_PATH=str(installed / "lib"))
+
+
+@needs_cmake
+@pytest.mark.parametrize("default", ["static", "shared"])
+def test_find_package(installed: Path, tmp_path: Path, default: str) -> None:
+    run(
+        *("cmake", "-S", CONSUMERS, "-B", tmp_path, f"-DCMAKE_PREFIX_PATH={installed}"),
+        f"-DBUILD_SHARED_LIBS={default == 'shared'}",
+    )
+    run("cmake", "--build", tmp_path, "--parallel", "2")
+    run_programs(tmp_path)
+    links_shared = {
+        program: "liblnorm.so" in run("readelf", "-d", tmp_path / f"{program}_c")
+        for program in ("lnorm", "lnorm_static", "lnorm_shared")
+    }
+    assert links_shared == {"lnorm": default == "shared", "lnorm_static": False, "lnorm_shared": True}
+
+
+@needs_cmake
+def test_find_package_refuses_another_version(installed: Path, tmp_path: Path) -> None:
+    (tmp_path / "CMakeLists.txt").write_text(
+        "cmake_minimum_required(VERSION 3.21)\nproject(other LANGUAGES NONE)\nfind_package(lnorm 0.99 REQUIRED)\n"
+    )
+    command = ["cmake", "-S", tmp_path, "-B", tmp_path / "build", f"-DCMAKE_PREFIX_PATH={installed}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode != 0 and "0.99" in done.stderr
+
+
+@needs_cmake
+def test_add_subdirectory(tmp_path: Path) -> None:
+    """As part of another project: its targets and nothing else, no tests, no installation."""
+    build, prefix = tmp_path / "build", tmp_path / "prefix"
+    run(
+        *("cmake", "-S", CONSUMERS, "-B", build, f"-DLNORM_SOURCE_DIR={ROOT}"),
+        *("-DCMAKE_BUILD_TYPE=Debug", f"-DCMAKE_INSTALL_PREFIX={prefix}"),
+    )
+    run("cmake", "--build", build, "--parallel", "2")
+    run_programs(build)
+    run("cmake", "--install", build)
+    assert not [path for path in prefix.rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize("flags", [[], ["-march=native"]], ids=["portable", "native"])
+@pytest.mark.parametrize("compiler", C_COMPILERS)
+def test_bare_compiler(tmp_path: Path, compiler: str, flags: list[str]) -> None:
+    """`cc -O2 -Iinclude -c src/c/*.c` is the whole build, without a warning, and gives the golden bits."""
+    standard = ["-std=c11", *WARNINGS, "-O2", *flags, f"-I{ROOT / 'include'}"]
+    for source in SOURCES:
+        run(compiler, *standard, "-c", source, "-o", tmp_path / f"{source.stem}.o")
+    objects = sorted(tmp_path.glob("*.o"))
+    check = tmp_path / "lnorm_check"
+    run(compiler, *standard, ROOT / "tests" / "c" / "check_test.c", *objects, "-o", check, "-lm")
+    assert ", 0 failed" in run(check, ROOT / "tests" / "c" / "golden.txt")
+
+
+@pytest.mark.parametrize(
+    ("compiler", "suffix", "standard"),
+    [(name, "c", "c99") for name in C_COMPILERS] + [(name, "cpp", "c++11") for name in CXX_COMPILERS],
+)
+def test_header_alone(tmp_path: Path, compiler: str, suffix: str, standard: str) -> None:
+    source = tmp_path / f"header.{suffix}"
+    source.write_text('#include "lnorm.h"\n#include "lnorm.h"\nlnorm_problem problem = LNORM_PROBLEM_INIT;\n')
+    flags = [f"-std={standard}", "-pedantic-errors", *WARNINGS, "-fsyntax-only", f"-I{ROOT / 'include'}"]
+    run(compiler, *flags, source)
