@@ -29,7 +29,7 @@ def _parser() -> argparse.ArgumentParser:
     normalize.add_argument("output", metavar="OUT.npy", type=Path, help="the result, of the same shape and type")
     axes = normalize.add_mutually_exclusive_group()
     axes.add_argument("--axis", type=int, metavar="A", help="normalize over axis A")
-    axes.add_argument("--last", type=int, default=1, metavar="K", help="normalize over the last K axes (default 1)")
+    axes.add_argument("--last", type=int, metavar="K", help="normalize over the last K axes (default 1)")
     normalize.add_argument("--weight", type=Path, metavar="W.npy", help="scale, of the normalized axes' shape")
     normalize.add_argument("--bias", type=Path, metavar="B.npy", help="shift, of the normalized axes' shape")
     normalize.add_argument("--eps", type=float, default=1e-5, metavar="E", help="inside the root (default 1e-5)")
@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             args.input,
             args.output,
             axis=args.axis,
-            last=args.last,
+            last=1 if args.last is None else args.last,
             weight=args.weight,
             bias=args.bias,
             eps=args.eps,

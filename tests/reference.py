@@ -32,15 +32,14 @@ def forward(x: Array, gamma: Array | None = None, beta: Array | None = None, eps
     """(x - mean) / sqrt(var + eps) * gamma + beta; where var + eps is 0, rstd is 0."""
     # Deviations do not change when all of a row is shifted. A shift close to the mean leaves them exact, where the mean
     # itself, rounded to a long double, would spoil those of a float64 row that is far from 0.
-    with np.errstate(over="ignore", invalid="ignore"):
-        shift = x[..., :1].astype(LONG)
-        shift = (shift + row_mean(x - shift)).astype(x.dtype).astype(LONG)
-        shifted = x - shift
-        shifted_mean = row_mean(shifted)
-        deviation = shifted - shifted_mean
-        var_plus_eps = row_mean(deviation**2) + LONG(eps)
-        rstd = 1 / np.sqrt(np.where(var_plus_eps == 0, LONG(np.inf), var_plus_eps))
-        xhat = deviation * rstd
+    shift = x[..., :1].astype(LONG)
+    shift = (shift + row_mean(x - shift)).astype(x.dtype).astype(LONG)
+    shifted = x - shift
+    shifted_mean = row_mean(shifted)
+    deviation = shifted - shifted_mean
+    var_plus_eps = row_mean(deviation**2) + LONG(eps)
+    rstd = 1 / np.sqrt(np.where(var_plus_eps == 0, LONG(np.inf), var_plus_eps))
+    xhat = deviation * rstd
     y = xhat * (1 if gamma is None else gamma.astype(LONG)) + (0 if beta is None else beta.astype(LONG))
     return Forward(y, shift + shifted_mean, rstd, xhat)
 
