@@ -1,5 +1,6 @@
-"""Time of layer normalization in pyln, NumPy and PyTorch, interleaved in one run, on one thread, outputs preallocated
-where a library allows it: medians, and how many times as long as pyln the others take.
+"""Time of layer normalization in pyln, NumPy and PyTorch: medians, and how many times as long as pyln the others take.
+
+One thread, the calls interleaved in one run, outputs preallocated where a library allows it.
 
     python bench/compare.py
 """
@@ -19,10 +20,10 @@ SHAPES = [(32, 768), (8192, 64), (1024, 768), (64, 4096), (4096, 301), (8192, 76
 RUNS = 31
 
 
-def numpy_layer_norm(x: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> np.ndarray:
+def numpy_layer_norm(x: np.ndarray, weight: np.ndarray, bias: np.ndarray, eps: float = 1e-5) -> np.ndarray:
     """The formula, operation by operation."""
     mean = x.mean(axis=-1, keepdims=True)
-    return (x - mean) / np.sqrt(x.var(axis=-1, keepdims=True) + np.float32(1e-5)) * weight + bias
+    return (x - mean) / np.sqrt(x.var(axis=-1, keepdims=True) + np.float32(eps)) * weight + bias
 
 
 def medians(calls: dict[str, Callable[[], object]]) -> dict[str, float]:

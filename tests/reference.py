@@ -21,11 +21,13 @@ class Forward(NamedTuple):
 
 
 class Backward(NamedTuple):
-    """What ``backward`` returns: dx as the input, dgamma and dbeta of one row's shape."""
+    """What ``backward`` returns: dx as the input, dgamma and dbeta of one row's shape, and what it took from forward."""
 
     dx: Array
     dgamma: Array
     dbeta: Array
+    rstd: Array
+    xhat: Array
 
 
 def forward(x: Array, gamma: Array | None = None, beta: Array | None = None, eps: float = 0.0) -> Forward:
@@ -50,7 +52,7 @@ def backward(dy: Array, x: Array, gamma: Array | None = None, eps: float = 0.0) 
     dy = dy.astype(LONG)
     g = dy if gamma is None else dy * gamma
     dx = rstd * (g - row_mean(g) - xhat * row_mean(g * xhat))
-    return Backward(dx, sum_rows(dy * xhat), sum_rows(dy))
+    return Backward(dx, sum_rows(dy * xhat), sum_rows(dy), rstd, xhat)
 
 
 def row_mean(a: Array) -> Array:
