@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 
-import pyln
 import pytest
+
+import pyln
 
 
 @pytest.fixture(params=pyln.available_isas())

@@ -21,7 +21,7 @@ class Forward(NamedTuple):
 
 
 class Backward(NamedTuple):
-    """What ``backward`` returns: dx as the input, dgamma and dbeta of one row's shape, and what it took from forward."""
+    """What ``backward`` returns: dx as the input, dgamma and dbeta of one row's shape, with forward's rstd and xhat."""
 
     dx: Array
     dgamma: Array

@@ -7,8 +7,9 @@ import sys
 import time
 
 import numpy as np
-import pyln
 import pytest
+
+import pyln
 from pyln import _normalize, _selfcheck
 from pyln.__main__ import main
 

@@ -1,0 +1,201 @@
+"""Bad input: an error that names the argument and says what would be right; nothing is written."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import pyln
+
+X = np.arange(20, dtype="f4").reshape(4, 5)
+W = np.ones(5, "f4")
+STATS = np.zeros((4, 1), "f4")
+MARK = 7
+
+
+def read_only(a):
+    a = a.copy()
+    a.flags.writeable = False
+    return a
+
+
+def unaligned(shape):
+    return np.frombuffer(bytearray(4 * int(np.prod(shape)) + 1), "f4", offset=1).reshape(shape)
+
+
+FORWARD = [
+    # shapes, with PyTorch's words
+    (
+        dict(normalized_shape=4),
+        ValueError,
+        r"Given normalized_shape=\[4\], expected input with shape \[\*, 4\], but got input of size \[4, 5\]",
+    ),
+    (dict(normalized_shape=(3, 4, 5)), ValueError, r"Given normalized_shape=\[3, 4, 5\]"),
+    (dict(normalized_shape=()), ValueError, "normalized_shape: expected at least one axis"),
+    (dict(normalized_shape=[]), ValueError, "normalized_shape: expected at least one axis"),
+    (dict(normalized_shape=-5), ValueError, "normalized_shape: sizes cannot be negative"),
+    (dict(normalized_shape=5.0), TypeError, "normalized_shape: expected an int or a sequence of ints, got 5.0"),
+    (dict(normalized_shape="5"), TypeError, "normalized_shape: expected an int"),
+    (dict(normalized_shape=True), TypeError, "normalized_shape: expected an int"),
+    (dict(input=np.float32(3), normalized_shape=1), ValueError, r"input of size \[\]"),
+    (
+        dict(weight=np.ones(4, "f4")),
+        ValueError,
+        r"Expected weight to be of same shape as normalized_shape, but got weight of shape \[4\]",
+    ),
+    (dict(bias=np.ones((1, 5), "f4")), ValueError, "Expected bias to be of same shape"),
+    # element types
+    (dict(input=X.astype("f2")), TypeError, "input: expected float32 or float64, got float16"),
+    (dict(input=X.astype(int)), TypeError, "input: expected float32 or float64, got int64"),
+    (dict(input=X.astype(complex)), TypeError, "input: .* got complex128"),
+    (dict(input=X.astype(object)), TypeError, "input: .* got object"),
+    (dict(input=X.astype("S3")), TypeError, "input: "),
+    (dict(input=X.astype(bool)), TypeError, "input: .* got bool"),
+    (
+        dict(input=X.astype(X.dtype.newbyteorder())),
+        TypeError,
+        r"input: byte order is not this machine's .* use input.astype\('float32'\)",
+    ),
+    (dict(input=np.ma.masked_array(X)), TypeError, "input: a masked array"),
+    (dict(input=None), TypeError, "input: expected float32"),
+    (dict(weight=W.astype("f8")), TypeError, "weight: expected float32 as input has, got float64"),
+    (dict(bias=[1, 2, 3, 4, 5]), TypeError, "bias: expected float32 as input has, got int64"),
+    # eps
+    (dict(eps=-1e-5), ValueError, "eps: expected a finite number that is not negative, got -1e-05"),
+    (dict(eps=float("nan")), ValueError, "eps: .* got nan"),
+    (dict(eps=float("inf")), ValueError, "eps: .* got inf"),
+    (dict(eps="small"), TypeError, "eps: expected a number, got 'small'"),
+    (dict(eps=None), TypeError, "eps: expected a number, got None"),
+    # axes
+    (dict(normalized_shape=None, axis=2), ValueError, "axis: 2 is out of range for an input of 2 dimensions"),
+    (dict(normalized_shape=None, axis=-3), ValueError, "axis: -3 is out of range"),
+    (dict(normalized_shape=None, axis=(0, 0)), ValueError, "axis: expected consecutive axes, each once"),
+    (dict(normalized_shape=None, axis=(1, -1)), ValueError, "axis: expected consecutive axes, each once"),
+    (dict(input=np.zeros((2, 3, 4)), normalized_shape=None, axis=(0, 2)), ValueError, "axis: expected consecutive"),
+    (dict(normalized_shape=None, axis=()), ValueError, "axis: expected at least one"),
+    (dict(normalized_shape=None, axis=1.0), TypeError, "axis: expected an int"),
+    (dict(normalized_shape=None), TypeError, "give either normalized_shape or axis="),
+    (dict(axis=1), TypeError, "give either normalized_shape or axis="),
+    # out
+    (dict(out=np.full((5, 4), MARK, "f4")), ValueError, r"out: expected shape \[4, 5\], got \[5, 4\]"),
+    (dict(out=np.full((4, 5), MARK, "f8")), TypeError, "out: expected float32, got float64"),
+    (dict(out=[[MARK] * 5] * 4), TypeError, "out: expected a NumPy array to write into, got list"),
+    (dict(out=read_only(np.full((4, 5), MARK, "f4"))), ValueError, "out: the array is read-only"),
+    (dict(out=unaligned((4, 5))), ValueError, "out: the array is not aligned"),
+    (
+        dict(out=np.lib.stride_tricks.as_strided(np.full(8, MARK, "f4"), (4, 5), (4, 4))),
+        ValueError,
+        "out: elements of the array share memory",
+    ),
+]
+
+
+@pytest.mark.parametrize(("changes", "error", "message"), FORWARD)
+def test_layer_norm(changes, error, message):
+    arguments = {"input": X, "normalized_shape": 5, **changes}
+    out = arguments.get("out", np.full((4, 5), MARK, "f4"))
+    before = np.array(out)
+    with pytest.raises(error, match=message):
+        pyln.layer_norm(**{"out": out, **arguments})
+    np.testing.assert_array_equal(out, before)
+
+
+def test_overlapping_memory():
+    memory = np.arange(40, dtype="f4")
+    x = memory[:20].reshape(4, 5)
+    for out, parameters, message in [
+        (memory[1:21].reshape(4, 5), {}, "out: overlaps input"),
+        (x[::-1], {}, "out: overlaps input"),
+        (memory[20:].reshape(4, 5), {"weight": memory[35:]}, "out: overlaps weight"),
+        (memory[20:].reshape(4, 5), {"bias": memory[20:25]}, "out: overlaps bias"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            pyln.layer_norm(x, 5, **parameters, out=out)
+    np.testing.assert_array_equal(memory, np.arange(40))
+
+
+BACKWARD = [
+    (dict(grad_out=X[:3]), ValueError, r"grad_out: expected shape \[4, 5\] as input has, got \[3, 5\]"),
+    (dict(grad_out=X.astype("f8")), TypeError, "grad_out: expected float32 as input has, got float64"),
+    (dict(mean=STATS[:3]), ValueError, r"mean: expected shape \[4, 1\], as layer_norm returns it, got \[3, 1\]"),
+    (dict(rstd=STATS[:, 0]), ValueError, r"rstd: expected shape \[4, 1\]"),
+    (dict(rstd=STATS.astype("f8")), TypeError, "rstd: expected float32"),
+    (dict(mean=None), TypeError, "mean: expected float32"),
+    (dict(weight=np.ones(4, "f4")), ValueError, "Expected weight to be of same shape"),
+    (dict(bias=np.ones(4, "f4")), ValueError, "Expected bias to be of same shape"),
+    (dict(output_mask=(True, True)), TypeError, "output_mask: expected three"),
+    (dict(output_mask=True), TypeError, "output_mask: expected three"),
+    (dict(out=np.zeros((4, 5), "f4")), TypeError, "out: expected three"),
+    (dict(out=(np.zeros((4, 4), "f4"), None, None)), ValueError, r"out \(grad_input\): expected shape \[4, 5\]"),
+    (dict(out=(None, np.zeros(5), None)), TypeError, r"out \(grad_weight\): expected float32, got float64"),
+    (dict(out=(None, None, read_only(W))), ValueError, r"out \(grad_bias\): the array is read-only"),
+    (dict(out=(None, W, None), output_mask=(1, 0, 1)), ValueError, r"out \(grad_weight\): given, but output_mask"),
+    (dict(out=(None, STATS[:, 0], None)), ValueError, r"out \(grad_weight\): expected shape \[5\], got \[4\]"),
+]
+
+
+@pytest.mark.parametrize(("changes", "error", "message"), BACKWARD)
+def test_layer_norm_backward(changes, error, message):
+    arguments = {"grad_out": X, "input": X, "normalized_shape": 5, "mean": STATS, "rstd": STATS, **changes}
+    out = tuple(np.full(s, MARK, "f4") for s in ((4, 5), 5, 5))
+    with pytest.raises(error, match=message):
+        pyln.layer_norm_backward(**{"out": out, **arguments})
+    assert all((o == MARK).all() for o in out)
+
+
+def test_overlapping_gradients():
+    shared = np.zeros(5, "f4")
+    with pytest.raises(ValueError, match=r"out \(grad_bias\): overlaps out \(grad_weight\)"):
+        pyln.layer_norm_backward(X, X, 5, STATS, STATS, out=(None, shared, shared))
+    with pytest.raises(ValueError, match=r"out \(grad_weight\): overlaps weight"):
+        pyln.layer_norm_backward(X, X, 5, STATS, STATS, shared, out=(None, shared, None))
+
+
+@pytest.mark.parametrize("name", ["nonsense", "AVX2", "neon" if "neon" not in pyln.available_isas() else "avx512"])
+def test_lnorm_isa_that_is_not_here(name):
+    script = (
+        "import numpy as np, pyln\n"
+        "for call in (pyln.isa, lambda: pyln.layer_norm(np.zeros((2, 3)), 3)):\n"
+        "    try: call()\n"
+        "    except (RuntimeError, ValueError) as error: print(error)\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, "LNORM_ISA": name},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert run.stdout.count("LNORM_ISA") == 2 and repr(name) in run.stdout and "scalar" in run.stdout
+
+
+def test_lnorm_isa_caps_the_choice():
+    run = subprocess.run(
+        [sys.executable, "-c", "import pyln; print(pyln.isa())"],
+        env={**os.environ, "LNORM_ISA": "scalar"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert run.stdout.strip() == "scalar"
+
+
+def test_use_isa():
+    before = pyln.isa()
+    for name in pyln.available_isas():
+        with pyln.use_isa(name):
+            assert pyln.isa() == name
+        assert pyln.isa() == before
+    with pytest.raises(ZeroDivisionError), pyln.use_isa("scalar"):
+        raise ZeroDivisionError
+    assert pyln.isa() == before
+    with (
+        pytest.raises(ValueError, match="name: 'sse9' is not an instruction set of this machine; available: "),
+        pyln.use_isa("sse9"),
+    ):
+        pass
+    with pytest.raises(TypeError, match="name: expected a string"), pyln.use_isa(2):
+        pass
+    assert pyln.available_isas()[-1] == "scalar" and pyln.isa() == before

@@ -1,0 +1,156 @@
+"""Threads share the work and change no bit; fork, Ctrl-C and several callers at once work."""
+
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+import pyln
+from pyln import _threads, functional
+
+
+@pytest.fixture
+def always_parallel(monkeypatch):
+    monkeypatch.setattr(functional, "_PARALLEL_BYTES", 0)
+    before = pyln.get_num_threads()
+    yield
+    pyln.set_num_threads(before)
+
+
+def results(rows, cols):
+    rng = np.random.default_rng([rows, cols])
+    x, dy = (rng.standard_normal((rows, cols), dtype="f4") for _ in range(2))
+    weight = rng.standard_normal(cols, dtype="f4")
+    y, mean, rstd = pyln.layer_norm(x, cols, weight, return_stats=True)
+    return [a.tobytes() for a in (y, mean, rstd, *pyln.layer_norm_backward(dy, x, cols, mean, rstd, weight))]
+
+
+@pytest.mark.parametrize(("rows", "cols"), [(1, 70), (2, 70_000), (64, 768), (65, 768), (1000, 40), (5000, 300)])
+def test_the_number_of_threads_changes_no_bit(rows, cols, always_parallel, isa):
+    if isa == "scalar" and rows * cols > 10**6:
+        rows //= 10
+    pyln.set_num_threads(1)
+    expected = results(rows, cols)
+    for n in (2, 3, 8):
+        pyln.set_num_threads(n)
+        assert results(rows, cols) == expected
+
+
+def test_pieces_really_run_on_several_threads(always_parallel):
+    pyln.set_num_threads(3)
+    names, barrier = set(), threading.Barrier(3, timeout=30)
+
+    def piece(index):
+        barrier.wait()
+        names.add(threading.current_thread().name)
+
+    _threads.run(piece, 3)
+    assert len(names) == 3
+
+
+def test_several_callers_at_once(always_parallel):
+    pyln.set_num_threads(3)
+    expected = results(300, 200)
+    got = [None] * 6
+
+    def call(i):
+        got[i] = [results(300, 200) for _ in range(10)]
+
+    callers = [threading.Thread(target=call, args=(i,)) for i in range(len(got))]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join(60)
+    assert all(g == [expected] * 10 for g in got)
+
+
+def test_an_error_in_a_piece_is_raised_after_all_have_ended(always_parallel):
+    pyln.set_num_threads(3)
+
+    def piece(index):
+        if index == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        _threads.run(piece, 5)
+    done = []
+    _threads.run(done.append, 5)
+    assert sorted(done) == [0, 1, 2, 3, 4]
+
+
+def run_script(script, **options):
+    return subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False, **options
+    )
+
+
+def test_fork():
+    script = """
+import os, numpy as np, pyln
+from pyln import functional
+functional._PARALLEL_BYTES = 0
+pyln.set_num_threads(3)
+x = np.random.default_rng(0).standard_normal((500, 300))
+expected = pyln.layer_norm(x, 300).tobytes()
+for _ in range(20):
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if pyln.layer_norm(x, 300).tobytes() == expected else 1)
+    assert os.waitpid(child, 0)[1] == 0
+assert pyln.layer_norm(x, 300).tobytes() == expected
+"""
+    run = run_script(script)
+    assert run.returncode == 0, run.stderr
+
+
+def test_ctrl_c_comes_through():
+    script = """
+import signal, threading, time, numpy as np, pyln, os
+from pyln import functional
+functional._PARALLEL_BYTES = 0
+pyln.set_num_threads(2)
+x = np.ones((2000, 2000))
+y = np.empty_like(x)
+threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+try:
+    while True:
+        pyln.layer_norm(x, 2000, out=y)
+except KeyboardInterrupt:
+    pass
+assert np.array_equal(pyln.layer_norm(x, 2000), np.zeros_like(x))
+print("went on")
+"""
+    run = run_script(script)
+    assert run.stdout.strip() == "went on", run.stderr
+
+
+def test_at_interpreter_shutdown():
+    script = """
+import atexit, numpy as np, pyln
+from pyln import functional
+functional._PARALLEL_BYTES = 0
+pyln.set_num_threads(3)
+x = np.ones((500, 300))
+pyln.layer_norm(x, 300)
+atexit.register(lambda: print(pyln.layer_norm(x, 300).sum()))
+"""
+    run = run_script(script)
+    assert run.stdout.strip() == "0.0" and run.returncode == 0, run.stderr
+
+
+def test_set_num_threads(always_parallel):
+    pyln.set_num_threads(np.int64(5))
+    assert pyln.get_num_threads() == 5
+    for n, error in (
+        (0, ValueError),
+        (-1, ValueError),
+        (2.0, TypeError),
+        ("2", TypeError),
+        (None, TypeError),
+        (True, TypeError),
+    ):
+        with pytest.raises(error, match="n: expected"):
+            pyln.set_num_threads(n)
+    assert pyln.get_num_threads() == 5
