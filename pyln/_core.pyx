@@ -122,7 +122,7 @@ def backward(grad_out, x, mean, rstd, weight, grad_x, grad_weight, grad_bias, bi
 
 
 def isa():
-    """The name of the instruction set in use; RuntimeError when the environment's LNORM_ISA names none."""
+    """The name of the instruction set in use; None when the environment's LNORM_ISA names none of this machine's."""
     cdef const char *name = lnorm.lnorm_isa()
     if name == NULL:
         return None
