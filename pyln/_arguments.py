@@ -14,8 +14,8 @@ Shape = tuple[int, ...]
 TYPES = (np.dtype(np.float32), np.dtype(np.float64))
 
 
-def tensor(name: str, value: object, dtype: np.dtype[Any] | None = None) -> Array:
-    """Return value as an array of float32 or float64, of the given one where it matters."""
+def tensor(name: str, value: object, dtype: np.dtype[Any] | None = None, owner: str = "input") -> Array:
+    """Return value as an array of float32 or float64, or just of the type that its owner has."""
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{name}: a masked array, whose mask would be ignored; fill it first: {name}.filled(...)")
     array = value if isinstance(value, np.ndarray) else np.asarray(value)
@@ -25,7 +25,7 @@ def tensor(name: str, value: object, dtype: np.dtype[Any] | None = None) -> Arra
             raise TypeError(
                 f"{name}: byte order is not this machine's ({array.dtype.str}); use {name}.astype({native.name!r})"
             )
-        expected = "float32 or float64" if dtype is None else f"{dtype} as input has"
+        expected = "float32 or float64" if dtype is None else f"{dtype} as {owner} has"
         raise TypeError(f"{name}: expected {expected}, got {array.dtype}")
     return array if array.flags.aligned else array.copy()
 

@@ -63,7 +63,7 @@ class LayerNorm:
 
         out may be an array to write y into, but not the input itself: ``backward`` needs that.
         """
-        x = arguments.tensor("input", input, self.dtype)
+        x = arguments.tensor("input", input, self.dtype, owner="the layer")
         if out is not None and np.may_share_memory(x, out):
             arguments.distinct({"out": out}, {"input": x})
         y, mean, rstd = layer_norm(
