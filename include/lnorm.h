@@ -46,7 +46,7 @@ typedef enum lnorm_status {
     LNORM_ERROR_INNER = 5,      /* inner other than 1 is not supported */
     LNORM_ERROR_SIZE = 6,       /* a negative size, or sizes or strides whose product overflows */
     LNORM_ERROR_STRIDE = 7,     /* strides that make the rows of y or dx overlap each other */
-    LNORM_ERROR_EPS = 8,        /* eps is negative, infinite or NaN */
+    LNORM_ERROR_EPS = 8,        /* eps is negative, NaN, or not finite in the type */
     LNORM_ERROR_NULL = 9,       /* x, y, dy, mean or rstd is NULL where it is required */
     LNORM_ERROR_OVERLAP = 10,   /* an output overlaps another argument in a way that is not allowed */
     LNORM_ERROR_WORKSPACE = 11, /* workspace is NULL, too small or misaligned */
@@ -66,7 +66,7 @@ LNORM_API const char *lnorm_version(void);
  *   x      rows x cols   input
  *   gamma  cols          scale, or NULL
  *   beta   cols          shift, or NULL
- *   eps                  added to the variance, inside the root; finite, >= 0
+ *   eps                  added to the variance, inside the root; rounded to the element type; finite there, >= 0
  *   y      rows x cols   output; may be x itself, must not overlap anything else
  *   mean   rows          output, or NULL
  *   rstd   rows          output, or NULL: 1 / sqrt(var + eps), and 0 where var + eps is 0 (then y = beta)

@@ -39,7 +39,7 @@ const char *lnorm_status_text(lnorm_status status)
     case LNORM_ERROR_STRIDE:
         return "the rows of an output overlap each other; its stride must be at least norm, in either direction";
     case LNORM_ERROR_EPS:
-        return "eps must be finite and not negative";
+        return "eps must be finite in the element type and not negative";
     case LNORM_ERROR_NULL:
         return "a required pointer is NULL: x and y in forward, dy, x, mean and rstd in backward";
     case LNORM_ERROR_OVERLAP:
@@ -242,7 +242,7 @@ static void fill_nan(int type, void *array, size_t count)
 static lnorm_status forward(int type, const struct lnorm_forward_args *args, const struct hook *hook)
 {
     const size_t element = element_size[type], rows = args->rows, cols = args->cols;
-    if (!(args->eps >= 0 && args->eps <= DBL_MAX)) {
+    if (!(args->eps >= 0 && args->eps <= (type == LNORM_KERNELS_F32 ? (double)FLT_MAX : DBL_MAX))) {
         return LNORM_ERROR_EPS;
     }
     struct argument list[] = {

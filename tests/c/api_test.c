@@ -245,6 +245,8 @@ static void test_refused_flat(lnorm_type type)
         CHECK(workspace_bytes(type, rows, cols) == SIZE_MAX);
     }
     expect_refused(flat_forward(type, ROWS, COLS, (double)NAN, good.a), LNORM_ERROR_EPS, before, "eps = NaN");
+    expect_refused(flat_forward(type, ROWS, COLS, type == LNORM_F32 ? 0x1p128 : (double)INFINITY, good.a),
+                   LNORM_ERROR_EPS, before, "eps beyond the type");
     expect_refused(flat_backward(type, ROWS, COLS, good.a, good.workspace_size - 1), LNORM_ERROR_WORKSPACE, before,
                    "workspace_size - 1");
     call c = good;
