@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,7 +19,10 @@ def tensor(name: str, value: object, dtype: np.dtype[Any] | None = None, owner: 
     """Return value as an array of float32 or float64, or just of the type that its owner has."""
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{name}: a masked array, whose mask would be ignored; fill it first: {name}.filled(...)")
-    array = value if isinstance(value, np.ndarray) else np.asarray(value)
+    try:
+        array = value if isinstance(value, np.ndarray) else np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
     if array.dtype not in TYPES or (dtype is not None and array.dtype != dtype):
         native = array.dtype.newbyteorder("=")
         if array.dtype != native and native in TYPES:
@@ -49,31 +53,33 @@ def normalized_axes(
 
 def shape_tuple(name: str, value: object) -> Shape:
     """Return an int or a sequence of ints as a tuple that is not empty."""
-    values = tuple(value) if isinstance(value, Sequence) and not isinstance(value, (str, bytes)) else (value,)
-    for v in values:
-        if isinstance(v, (bool, np.bool_)) or not hasattr(v, "__index__"):
-            raise TypeError(f"{name}: expected an int or a sequence of ints, got {value!r}")
-    shape = tuple(v.__index__() for v in values)
-    if not shape:
-        raise ValueError(f"{name}: expected at least one axis, got {value!r}")
+    shape = _integers(name, value)
     if min(shape) < 0:
         raise ValueError(f"{name}: sizes cannot be negative, got {value!r}")
     return shape
 
 
 def _consecutive(ndim: int, axis: int | Sequence[int]) -> tuple[int, int]:
-    given = tuple(axis) if isinstance(axis, Sequence) else (axis,)
+    given = _integers("axis", axis)
     for a in given:
-        if isinstance(a, (bool, np.bool_)) or not hasattr(a, "__index__"):
-            raise TypeError(f"axis: expected an int or a sequence of ints, got {axis!r}")
         if not -ndim <= a < ndim:
             raise ValueError(f"axis: {a} is out of range for an input of {ndim} dimensions")
-    axes = sorted(a.__index__() % ndim for a in given)
-    if not axes:
-        raise ValueError(f"axis: expected at least one axis, got {axis!r}")
+    axes = sorted(a % ndim for a in given)
     if axes != list(range(axes[0], axes[0] + len(axes))):
         raise ValueError(f"axis: expected consecutive axes, each once, got {axis!r}; transpose the input first")
     return axes[0], axes[-1] + 1
+
+
+def _integers(name: str, value: object) -> Shape:
+    values = tuple(value) if isinstance(value, Sequence) and not isinstance(value, (str, bytes)) else (value,)
+    if not values:
+        raise ValueError(f"{name}: expected at least one axis, got {value!r}")
+    try:
+        if any(isinstance(v, (bool, np.bool_)) for v in values):
+            raise TypeError
+        return tuple(operator.index(v) for v in values)
+    except TypeError:
+        raise TypeError(f"{name}: expected an int or a sequence of ints, got {value!r}") from None
 
 
 def parameter(name: str, value: object, input: Array, shape: Shape) -> Array | None:
@@ -102,14 +108,18 @@ def same_shape(name: str, array: Array, shape: Shape, other: str) -> None:
         raise ValueError(f"{name}: expected shape {list(shape)} as {other} has, got {list(array.shape)}")
 
 
-def epsilon(eps: float) -> float:
-    """Return eps, finite and not negative."""
+def epsilon(eps: float, dtype: np.dtype[Any]) -> float:
+    """Return eps, not negative and finite in the type that it will be rounded to."""
     try:
+        if isinstance(eps, (str, bytes)):
+            raise TypeError
         value = float(eps)
     except (TypeError, ValueError):
         raise TypeError(f"eps: expected a number, got {eps!r}") from None
-    if not (value >= 0 and math.isfinite(value)):
-        raise ValueError(f"eps: expected a finite number that is not negative, got {eps!r}")
+    except OverflowError:
+        value = math.inf
+    if not 0 <= value <= float(np.finfo(dtype).max):
+        raise ValueError(f"eps: expected a finite {dtype} that is not negative, got {eps!r}")
     return value
 
 
@@ -117,7 +127,7 @@ def output(name: str, value: object, shape: Shape, dtype: np.dtype[Any]) -> Arra
     """Return an array to write into, a new one for None."""
     if value is None:
         return np.empty(shape, dtype)
-    if not isinstance(value, np.ndarray):
+    if not isinstance(value, np.ndarray) or isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{name}: expected a NumPy array to write into, got {type(value).__name__}")
     if value.dtype != dtype:
         raise TypeError(f"{name}: expected {dtype}, got {value.dtype}")

@@ -4,6 +4,10 @@
 from cpython.buffer cimport (
     PyBUF_FORMAT, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer,
 )
+from cpython.pythread cimport (
+    PyThread_acquire_lock, PyThread_allocate_lock, PyThread_free_lock, PyThread_release_lock, PyThread_type_lock,
+    WAIT_LOCK,
+)
 from libc.string cimport memset
 
 from pyln cimport lnorm
@@ -41,18 +45,67 @@ cdef class _Array:
         return stride if stride != 0 else lnorm.LNORM_BROADCAST
 
 
+cdef class _Pieces:
+    """The pieces that the C library wants run, for Python's threads to call. Once it is closed, none runs or will run.
+
+    Ctrl-C may raise anywhere in Python code, also in what waits for the threads, and the C library's pieces live only
+    as long as its call. So the threads are waited for here, by locks that no signal interrupts.
+    """
+
+    cdef lnorm.lnorm_task task
+    cdef void *argument
+    cdef PyThread_type_lock mutex  # guards the two below
+    cdef size_t running
+    cdef bint closed
+    cdef PyThread_type_lock busy  # held while pieces run: taken with the first, released with the last
+
+    def __cinit__(self):
+        self.mutex = PyThread_allocate_lock()
+        self.busy = PyThread_allocate_lock()
+        if self.mutex == NULL or self.busy == NULL:
+            raise MemoryError
+
+    def __dealloc__(self):
+        if self.mutex != NULL:
+            PyThread_free_lock(self.mutex)
+        if self.busy != NULL:
+            PyThread_free_lock(self.busy)
+
+    def __call__(self, size_t index):
+        with nogil:
+            if self.enter():
+                self.task(self.argument, index)
+                self.leave()
+
+    cdef bint enter(self) noexcept nogil:
+        PyThread_acquire_lock(self.mutex, WAIT_LOCK)
+        cdef bint entered = not self.closed
+        if entered:
+            if self.running == 0:
+                PyThread_acquire_lock(self.busy, WAIT_LOCK)
+            self.running += 1
+        PyThread_release_lock(self.mutex)
+        return entered
+
+    cdef void leave(self) noexcept nogil:
+        PyThread_acquire_lock(self.mutex, WAIT_LOCK)
+        self.running -= 1
+        if self.running == 0:
+            PyThread_release_lock(self.busy)
+        PyThread_release_lock(self.mutex)
+
+    cdef void close(self) noexcept nogil:
+        PyThread_acquire_lock(self.mutex, WAIT_LOCK)
+        self.closed = True
+        PyThread_release_lock(self.mutex)
+        PyThread_acquire_lock(self.busy, WAIT_LOCK)
+        PyThread_release_lock(self.busy)
+
+
 cdef class _Call:
     """One call of the C library, which may come back to have its pieces run by Python's threads."""
 
     cdef object error
-    cdef lnorm.lnorm_task task
-    cdef void *argument
-
-    def __call__(self, size_t index):
-        cdef lnorm.lnorm_task task = self.task
-        cdef void *argument = self.argument
-        with nogil:
-            task(argument, index)
 
     cdef void set_up(self, lnorm.lnorm_problem *problem, _Array x, bint parallel):
         memset(problem, 0, sizeof(lnorm.lnorm_problem))
@@ -75,12 +128,19 @@ cdef class _Call:
 
 cdef void run_pieces(void *context, size_t count, lnorm.lnorm_task task, void *argument) noexcept with gil:
     cdef _Call call = <_Call>context
-    call.task = task
-    call.argument = argument
+    cdef _Pieces pieces = None
+    if call.error is not None:
+        return
     try:
-        _threads.run(call, count)
+        pieces = _Pieces()
+        pieces.task = task
+        pieces.argument = argument
+        _threads.run(pieces, count)
     except BaseException as error:  # Ctrl-C too; it goes on from where the C library was called
         call.error = error
+    if pieces is not None:
+        with nogil:
+            pieces.close()
 
 
 def forward(x, weight, bias, double eps, y, mean, rstd, bint parallel):

@@ -42,8 +42,9 @@ def use_isa(name: str) -> Iterator[str]:
     if not isinstance(name, str):
         raise TypeError(f"name: expected a string, got {type(name).__name__}")
     before = _core.isa()
-    if not _core.set_isa(name):
+    if name not in available_isas():
         raise ValueError(_unusable("name", name))
+    _core.set_isa(name)
     try:
         yield name
     finally:

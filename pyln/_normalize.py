@@ -65,7 +65,7 @@ def normalize_file(
         None if path is None else arguments.parameter(name, _load(name, path), x, x.shape[begin:end])
         for name, path in (("weight", weight), ("bias", bias))
     )
-    arguments.epsilon(eps)
+    arguments.epsilon(eps, x.dtype)
 
     fortran = x.flags.f_contiguous and not x.flags.c_contiguous
     with _whole_file(target) as file:

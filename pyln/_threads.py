@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 _lock = threading.Lock()
 _pool: ThreadPoolExecutor | None = None
@@ -71,7 +72,10 @@ def _helpers() -> ThreadPoolExecutor:
 
 
 def run(piece: Callable[[int], None], count: int) -> None:
-    """Call piece(0) ... piece(count - 1), each once, on this thread and the pool's; return when all have ended."""
+    """Call piece(0) ... piece(count - 1), each once, on this thread and the pool's; return when all have ended.
+
+    An exception, Ctrl-C's too, comes through at once: no other piece begins then, but some may still be running.
+    """
     left = list(range(count))
 
     def work() -> None:
@@ -84,29 +88,13 @@ def run(piece: Callable[[int], None], count: int) -> None:
 
     futures = []
     try:
-        for _ in range(min(get_num_threads(), count) - 1):
-            futures.append(_helpers().submit(work))
-    except RuntimeError:
-        pass  # the pool is being shut down, with the interpreter or by set_num_threads: this thread does what is left
-    try:
+        # A pool that is being shut down, with the interpreter or by set_num_threads, leaves the work to this thread.
+        with suppress(RuntimeError):
+            for _ in range(min(get_num_threads(), count) - 1):
+                futures.append(_helpers().submit(work))
         work()
+        for future in futures:
+            future.result()
     except BaseException:
         left.clear()
         raise
-    finally:
-        _wait_through_signals(futures)
-
-
-def _wait_through_signals(futures: list) -> None:  # type: ignore[type-arg]
-    """Wait for all: the pieces write into the caller's arrays, so that Ctrl-C must not return before they end."""
-    interrupt: BaseException | None = None
-    while True:
-        try:
-            wait(futures)
-            break
-        except BaseException as error:
-            interrupt = error
-    if interrupt is not None:
-        raise interrupt
-    for future in futures:
-        future.result()

@@ -149,7 +149,7 @@ def layer_norm(
     layout = _Layout(x, arguments.normalized_axes(x, normalized_shape, axis))
     gamma = arguments.parameter("weight", weight, x, layout.norm_shape)
     beta = arguments.parameter("bias", bias, x, layout.norm_shape)
-    eps = arguments.epsilon(eps)
+    eps = arguments.epsilon(eps, x.dtype)
     y = arguments.output("out", out, x.shape, x.dtype)
     if out is not None:
         arguments.distinct({"out": y}, {"input": x, "weight": gamma, "bias": beta}, in_place=("input",))

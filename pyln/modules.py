@@ -46,11 +46,14 @@ class LayerNorm:
         dtype: Any = "float32",
     ) -> None:
         self.normalized_shape = arguments.shape_tuple("normalized_shape", normalized_shape)
-        self.eps = arguments.epsilon(eps)
         self.elementwise_affine = bool(elementwise_affine)
-        self.dtype = np.dtype(dtype)
+        try:
+            self.dtype = np.dtype(dtype)
+        except TypeError:
+            raise TypeError(f"dtype: expected float32 or float64, got {dtype!r}") from None
         if self.dtype not in arguments.TYPES:
             raise TypeError(f"dtype: expected float32 or float64, got {self.dtype}")
+        self.eps = arguments.epsilon(eps, self.dtype)
         has_bias = self.elementwise_affine and bool(bias)
         self.weight: Array | None = np.ones(self.normalized_shape, self.dtype) if elementwise_affine else None
         self.bias: Array | None = np.zeros(self.normalized_shape, self.dtype) if has_bias else None

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 
 import pyln
@@ -20,3 +21,15 @@ def threads() -> Iterator[None]:
     before = pyln.get_num_threads()
     yield
     pyln.set_num_threads(before)
+
+
+@pytest.fixture(params=["float32", "float64"])
+def dtype(request: pytest.FixtureRequest) -> np.dtype:
+    """Run the test for each element type."""
+    return np.dtype(request.param)
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    """Return random numbers that are the same in each run."""
+    return np.random.default_rng(1607)

@@ -1,253 +1,324 @@
-"""layer_norm and layer_norm_backward: parity with PyTorch, axes, layouts, special values."""
+"""pyln.layer_norm: PyTorch's semantics, every layout of memory, and the rows at the edge."""
+
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
+import reference
 import torch
 
 import pyln
 
-TOLERANCE = {"float32": 2e-6, "float64": 1e-14}
-SHAPES = [((4, 10), 1), ((32, 10, 20), 1), ((2, 3, 4, 5), 2), ((2, 3, 4, 5), 3), ((7,), 1), ((3, 1), 1), ((1, 300), 1)]
+pytestmark = pytest.mark.usefixtures("isa")
+
+Array = np.ndarray
+Generator = np.random.Generator
+
+EPS = 2.0**-17
 
 
-def arrays(shape, k, dtype="float32", seed=0):
-    rng = np.random.default_rng(seed)
-    x, dy = (rng.standard_normal(shape).astype(dtype) for _ in range(2))
-    weight, bias = (rng.standard_normal(shape[len(shape) - k :]).astype(dtype) for _ in range(2))
-    return x, dy, weight, bias
+def tolerance(dtype: np.dtype) -> dict[str, float]:
+    return {"rtol": 8 * np.finfo(dtype).eps, "atol": 8 * np.finfo(dtype).eps}
 
 
-def close(got, expected, scale=1):
-    expected = np.asarray(expected)
-    assert got.dtype == expected.dtype and got.shape == expected.shape
-    np.testing.assert_allclose(
-        got, expected, rtol=TOLERANCE[got.dtype.name] * scale, atol=TOLERANCE[got.dtype.name] * scale
-    )
+def plain(x: Array, k: int = 1, weight: Array | None = None, bias: Array | None = None, eps: float = EPS) -> Array:
+    """Normalize a C-contiguous copy over its last k axes: what other layouts of x must give, bit for bit."""
+    return pyln.layer_norm(np.array(x, order="C"), x.shape[x.ndim - k :], weight, bias, eps)
 
 
-@pytest.mark.parametrize("dtype", TOLERANCE)
-@pytest.mark.parametrize(("shape", "k"), SHAPES)
-@pytest.mark.parametrize("affine", ["both", "weight", "bias", "none"])
-def test_parity_with_torch(shape, k, affine, dtype, isa):
-    x, dy, weight, bias = arrays(shape, k, dtype)
-    weight, bias = weight if affine in ("both", "weight") else None, bias if affine in ("both", "bias") else None
-    tw, tb = (None if p is None else torch.from_numpy(p) for p in (weight, bias))
-    norm = shape[len(shape) - k :]
-    y, mean, rstd = pyln.layer_norm(x, norm, weight, bias, return_stats=True)
-    for got, theirs in zip(
-        (y, mean, rstd), torch.native_layer_norm(torch.from_numpy(x), norm, tw, tb, 1e-5), strict=True
-    ):
-        # A row of one element has no variance; PyTorch's rounding of its mean shows in y then.
-        close(got, theirs.numpy(), 1 if norm != (1,) else 100)
-    # PyTorch gives no weight's gradient without a weight; pyln gives it all the same.
-    one = torch.ones(norm, dtype=torch.from_numpy(x).dtype) if tw is None else tw
-    theirs = torch.ops.aten.native_layer_norm_backward(
-        torch.from_numpy(dy),
+# ---- Parity with PyTorch ----
+
+
+@pytest.mark.parametrize("affine", ["", "weight", "bias", "weight bias"])
+@pytest.mark.parametrize(
+    ("shape", "normalized_shape"),
+    [
+        ((7,), 7),
+        ((3, 5), 5),
+        ((3, 5), (5,)),
+        ((3, 5), [5]),
+        ((3, 5), (3, 5)),
+        ((2, 3, 4), [3, 4]),
+        ((2, 3, 4), np.int64(4)),
+        ((32, 20, 10), 10),
+        ((4, 25, 128), (128,)),
+        ((2, 3, 8, 9), (3, 8, 9)),
+        ((2, 3, 8, 9), torch.Size([8, 9])),
+        ((1, 1, 1), (1, 1)),
+    ],
+)
+def test_values_and_statistics_are_pytorchs(
+    rng: Generator, dtype: np.dtype, shape: tuple[int, ...], normalized_shape: int | Sequence[int], affine: str
+) -> None:
+    x = rng.standard_normal(shape).astype(dtype)
+    row = tuple(np.atleast_1d(normalized_shape))
+    weight = rng.standard_normal(row).astype(dtype) if "weight" in affine else None
+    bias = rng.standard_normal(row).astype(dtype) if "bias" in affine else None
+    expected = torch.native_layer_norm(
         torch.from_numpy(x),
-        norm,
-        torch.from_numpy(mean),
-        torch.from_numpy(rstd),
-        one,
-        one,
-        [True] * 3,
+        [int(n) for n in row],
+        None if weight is None else torch.from_numpy(weight),
+        None if bias is None else torch.from_numpy(bias),
+        1e-5,
     )
-    got = pyln.layer_norm_backward(dy, x, norm, mean, rstd, weight, bias)
-    for mine, other in zip(got, theirs, strict=True):
-        close(mine, other.numpy(), 30 if norm != (1,) else 1000)
+    got = pyln.layer_norm(x, normalized_shape, weight, bias, return_stats=True)
+    for value, torchs in zip(got, expected, strict=True):
+        assert value.dtype == dtype
+        assert value.shape == tuple(torchs.shape)
+        np.testing.assert_allclose(value, torchs.numpy(), **tolerance(dtype))
 
 
-def test_defaults_and_the_forms_of_normalized_shape():
-    x, _, weight, bias = arrays((4, 5, 6), 1)
-    expected = torch.nn.functional.layer_norm(torch.from_numpy(x), (6,)).numpy()
-    for shape in (6, (6,), [6], np.int64(6), torch.Size([6])):
-        close(pyln.layer_norm(x, shape), expected)
-    close(pyln.layer_norm(x.tolist(), 6), pyln.layer_norm(x.astype("f8"), 6))
-    np.testing.assert_array_equal(
-        pyln.layer_norm(x, 6, weight, bias, 0.5), pyln.layer_norm(x, (6,), weight=weight, bias=bias, eps=0.5)
-    )
+def test_default_eps_is_pytorchs(rng: Generator, dtype: np.dtype) -> None:
+    x = (1e-3 * rng.standard_normal((3, 8))).astype(dtype)
+    expected = torch.nn.functional.layer_norm(torch.from_numpy(x), (8,)).numpy()
+    np.testing.assert_allclose(pyln.layer_norm(x, 8), expected, **tolerance(dtype))
+    assert np.array_equal(pyln.layer_norm(x, 8), pyln.layer_norm(x, 8, None, None, 1e-5))
+    assert not np.allclose(pyln.layer_norm(x, 8), pyln.layer_norm(x, 8, eps=1e-6), rtol=1e-2)
 
 
-@pytest.mark.parametrize("axis", [0, 1, 2, -1, -2, (0,), (1, 2), (0, 1), (-1, -2), (0, 1, 2), [1]])
-def test_axis(axis, isa):
-    x, dy, _, _ = arrays((4, 5, 6), 1, "float64")
-    axes = tuple(a % 3 for a in (axis if isinstance(axis, (tuple, list)) else (axis,)))
-    shape = tuple(x.shape[a] for a in sorted(axes))
-    rng = np.random.default_rng(1)
-    weight, bias = rng.standard_normal(shape), rng.standard_normal(shape)
-    spread = [n if a in axes else 1 for a, n in enumerate(x.shape)]
-    y, mean, rstd = pyln.layer_norm(x, None, weight, bias, axis=axis, return_stats=True)
-    m, r = x.mean(axes, keepdims=True), 1 / np.sqrt(x.var(axes, keepdims=True) + 1e-5)
-    xhat = (x - m) * r
-    close(mean, m)
-    close(rstd, r, 10)
-    close(y, xhat * weight.reshape(spread) + bias.reshape(spread), 10)
-    g = dy * weight.reshape(spread)
-    dx = r * (g - g.mean(axes, keepdims=True) - xhat * (g * xhat).mean(axes, keepdims=True))
-    others = tuple(a for a in range(3) if a not in axes)
-    got = pyln.layer_norm_backward(dy, x, None, mean, rstd, weight, axis=axis)
-    for mine, expected in zip(got, (dx, (dy * xhat).sum(others), dy.sum(others)), strict=True):
-        close(mine, expected, 100)
+def test_eps_is_inside_the_root() -> None:
+    y, mean, rstd = pyln.layer_norm(np.array([[-1.0, 1.0]]), 2, eps=3.0, return_stats=True)
+    assert y.tolist() == [[-0.5, 0.5]] and mean.tolist() == [[0.0]] and rstd.tolist() == [[0.5]]
 
 
-def layouts(x):
-    """The same numbers in other places."""
-    wide = np.zeros((*x.shape[:-1], 3 * x.shape[-1]), x.dtype)
-    wide[..., x.shape[-1] : 2 * x.shape[-1]] = x
-    yield "columns", wide[..., x.shape[-1] : 2 * x.shape[-1]]
-    yield "reversed rows", np.ascontiguousarray(x[::-1])[::-1]
-    yield "transposed lead", np.ascontiguousarray(x.swapaxes(0, 1)).swapaxes(0, 1)
-    yield "reversed elements", np.ascontiguousarray(x[..., ::-1])[..., ::-1]
-    gaps = np.zeros((*x.shape[:-1], 2 * x.shape[-1]), x.dtype)
-    gaps[..., ::2] = x
-    yield "every other element", gaps[..., ::2]
-    yield "Fortran order", np.asfortranarray(x)
-    unaligned = np.frombuffer(bytearray(1) + x.tobytes(), x.dtype, offset=1).reshape(x.shape)
-    yield "unaligned", unaligned
-    read_only = x.copy()
-    read_only.flags.writeable = False
-    yield "read-only", read_only
+def test_statistics_keep_the_normalized_axes(rng: Generator) -> None:
+    x = rng.standard_normal((2, 3, 4, 5))
+    for keywords, shape in [
+        ({"normalized_shape": 5}, (2, 3, 4, 1)),
+        ({"normalized_shape": (4, 5)}, (2, 3, 1, 1)),
+        ({"normalized_shape": None, "axis": 1}, (2, 1, 4, 5)),
+        ({"normalized_shape": None, "axis": (0, 1)}, (1, 1, 4, 5)),
+    ]:
+        y, mean, rstd = pyln.layer_norm(x, **keywords, return_stats=True)
+        assert y.shape == x.shape and mean.shape == rstd.shape == shape
+        axes = tuple(i for i in range(4) if shape[i] == 1)
+        np.testing.assert_allclose(mean, x.mean(axes, keepdims=True), atol=1e-15)
+        np.testing.assert_allclose(rstd, 1 / np.sqrt(x.var(axes, keepdims=True) + 1e-5), rtol=1e-14)
 
 
-def test_layouts_change_no_bit(isa):
-    x, dy, weight, bias = arrays((6, 5, 40), 1)
-    expected = pyln.layer_norm(x, 40, weight, bias, return_stats=True)
-    grads = pyln.layer_norm_backward(dy, x, 40, *expected[1:], weight)
-    for (name, a), (_, b) in zip(layouts(x), layouts(dy), strict=True):
-        for got, want in zip(pyln.layer_norm(a, 40, weight, bias, return_stats=True), expected, strict=True):
-            np.testing.assert_array_equal(got, want, name)
-        for got, want in zip(pyln.layer_norm_backward(b, a, 40, *expected[1:], weight), grads, strict=True):
-            np.testing.assert_array_equal(got, want, name)
+@pytest.mark.parametrize("offset", [0, 1e4, 1e6])
+def test_statistics_are_right_to_the_last_bits(rng: Generator, dtype: np.dtype, offset: float) -> None:
+    u = np.finfo(dtype).eps / 2
+    for cols in (2, 7, 300, 5000):
+        x = (rng.standard_normal((20, cols)) + offset).astype(dtype)
+        _, mean, rstd = pyln.layer_norm(x, cols, eps=EPS, return_stats=True)
+        exact = reference.forward(x, eps=EPS)
+        assert (abs(mean - exact.mean) <= 2 * u * (abs(exact.mean) + abs(x).max(axis=1, keepdims=True))).all()
+        assert (abs(rstd - exact.rstd) <= 2 * u * exact.rstd).all()
 
 
-def test_broadcast_rows():
-    row = arrays((1, 40), 1)[0]
-    x = np.broadcast_to(row, (3, 7, 40))
-    y, mean, rstd = pyln.layer_norm(x, 40, return_stats=True)
-    np.testing.assert_array_equal(y, np.broadcast_to(pyln.layer_norm(row, 40), x.shape))
-    dy = np.broadcast_to(np.float32(1), x.shape)
-    for got, want in zip(
-        pyln.layer_norm_backward(dy, x, 40, mean, rstd),
-        pyln.layer_norm_backward(dy.copy(), x.copy(), 40, mean, rstd),
-        strict=True,
-    ):
-        np.testing.assert_array_equal(got, want)
+def test_sequences_are_read_as_arrays() -> None:
+    assert pyln.layer_norm([[1.0, 3.0]], 2, [2.0, 2.0], [0.5, 0.5], eps=0).tolist() == [[-1.5, 2.5]]
 
 
-def test_out_of_any_layout(isa):
-    x, dy, weight, bias = arrays((6, 5, 40), 1)
-    expected, mean, rstd = pyln.layer_norm(x, 40, weight, bias, return_stats=True)
-    grads = pyln.layer_norm_backward(dy, x, 40, mean, rstd, weight)
-    for name, out in layouts(np.zeros_like(x)):
-        if name in ("unaligned", "read-only"):
-            continue
-        assert pyln.layer_norm(x, 40, weight, bias, out=out) is out
-        np.testing.assert_array_equal(out, expected, name)
-        for g in (np.zeros(40, "f4"), np.zeros(80, "f4")[::2]):
-            got = pyln.layer_norm_backward(dy, x, 40, mean, rstd, weight, out=(out, g, None))
-            assert got[0] is out and got[1] is g
-            for a, b in zip(got, grads, strict=True):
-                np.testing.assert_array_equal(a, b, name)
+def test_torch_tensors_are_read_as_arrays(rng: Generator) -> None:
+    x = rng.standard_normal((3, 4))
+    assert np.array_equal(pyln.layer_norm(torch.from_numpy(x), 4), pyln.layer_norm(x, 4))
 
 
-def test_in_place(isa):
-    x, dy, weight, bias = arrays((9, 70), 1)
-    expected, mean, rstd = pyln.layer_norm(x, 70, weight, bias, return_stats=True)
-    grads = pyln.layer_norm_backward(dy, x, 70, mean, rstd, weight)
-    for target in ("grad_out", "input"):
-        a, b = x.copy(), dy.copy()
-        pyln.layer_norm_backward(b, a, 70, mean, rstd, weight, out=(b if target == "grad_out" else a, None, None))
-        np.testing.assert_array_equal(b if target == "grad_out" else a, grads[0])
-    pyln.layer_norm(x, 70, weight, bias, out=x)
-    np.testing.assert_array_equal(x, expected)
-    matrix = arrays((9, 70), 1)[0]
-    pyln.layer_norm(matrix[:, :35], 35, out=matrix[:, 35:])  # columns of one matrix do not overlap
-    np.testing.assert_array_equal(matrix[:, 35:], pyln.layer_norm(matrix[:, :35].copy(), 35))
+# ---- axis= ----
 
 
-def test_output_mask(isa):
-    x, dy, weight, _ = arrays((20, 33), 1)
-    _, mean, rstd = pyln.layer_norm(x, 33, return_stats=True)
-    every = pyln.layer_norm_backward(dy, x, 33, mean, rstd, weight)
-    for bits in range(8):
-        mask = [bool(bits >> i & 1) for i in range(3)]
-        got = pyln.layer_norm_backward(dy, x, 33, mean, rstd, weight, None, mask)
-        for wanted, mine, full in zip(mask, got, every, strict=True):
-            assert (mine is None) if not wanted else np.array_equal(mine, full)
+@pytest.mark.parametrize(
+    "axis", [0, 1, 2, 3, -1, -2, -4, (1,), (0, 1), (1, 2), [3, 2], (-2, -1), (1, 2, 3), (-4, 1, 2)]
+)
+def test_axis(rng: Generator, dtype: np.dtype, axis: int | Sequence[int]) -> None:
+    x = rng.standard_normal((3, 4, 5, 6)).astype(dtype)
+    axes = sorted(a % 4 for a in np.atleast_1d(axis))
+    row = tuple(x.shape[a] for a in axes)
+    weight, bias = rng.standard_normal((2, *row)).astype(dtype)
+    last = tuple(range(-len(axes), 0))
+    moved = np.moveaxis(x, axes, last)
+    expected = np.moveaxis(plain(moved, len(axes), weight, bias), last, axes)
+    out = np.empty_like(x)
+    y, mean, rstd = pyln.layer_norm(x, None, weight, bias, EPS, axis=axis, out=out, return_stats=True)
+    assert y is out and np.array_equal(y, expected)
+    assert np.array_equal(pyln.layer_norm(x, None, weight, bias, EPS, axis=axis), expected)
+    _, moved_mean, moved_rstd = pyln.layer_norm(np.ascontiguousarray(moved), row, eps=EPS, return_stats=True)
+    assert np.array_equal(mean, np.moveaxis(moved_mean, last, axes))
+    assert np.array_equal(rstd, np.moveaxis(moved_rstd, last, axes))
 
 
-@pytest.mark.parametrize("shape", [(0, 3), (3, 0), (2, 0, 3), (0, 0), (0,)])
-def test_nothing(shape, isa):
-    x = np.zeros(shape, "f4")
-    cols = shape[-1]
-    y, mean, rstd = pyln.layer_norm(x, cols, np.ones(cols, "f4"), np.ones(cols, "f4"), return_stats=True)
-    assert y.shape == shape and mean.shape == rstd.shape == (*shape[:-1], 1)
-    assert cols or np.isnan(mean).all()
-    dx, dgamma, dbeta = pyln.layer_norm_backward(x, x, cols, mean, rstd)
-    assert dx.shape == shape
-    np.testing.assert_array_equal(dgamma, np.zeros(cols))
-    np.testing.assert_array_equal(dbeta, np.zeros(cols))
+# ---- Layouts ----
 
 
-def test_one_column(isa):
-    x, dy, weight, bias = arrays((5, 1), 1)
-    y, mean, rstd = pyln.layer_norm(x, 1, weight, bias, return_stats=True)
-    np.testing.assert_array_equal(y, np.broadcast_to(bias, y.shape))
-    _, dgamma, _ = pyln.layer_norm_backward(dy, x, 1, mean, rstd, weight)
-    np.testing.assert_array_equal(dgamma, [0])
+def layouts(rng: Generator, dtype: np.dtype) -> dict[str, Array]:
+    """Views of 4-dimensional arrays whose memory lies in every way that NumPy knows."""
+    x = rng.standard_normal((6, 5, 8, 10)).astype(dtype)
+    unaligned = np.frombuffer(b"\0" + x.tobytes(), np.uint8)[1:].view(dtype).reshape(x.shape)
+    assert not unaligned.flags.aligned
+    return {
+        "dense": x,
+        "every other row": x[:, :, ::2],
+        "every other first index": x[::2],
+        "rows backwards": x[:, :, ::-1],
+        "all leading axes backwards": x[::-1, ::-1, ::-1],
+        "columns of a matrix": x[..., 2:7],
+        "transposed leading axes": x.transpose(2, 0, 1, 3),
+        "columns backwards": x[..., ::-1],
+        "every other column": x[..., ::2],
+        "transposed": x.T,
+        "last axes exchanged": x.swapaxes(2, 3),
+        "first and last exchanged": x.swapaxes(0, 3),
+        "Fortran order": np.asfortranarray(x),
+        "all rows the same": np.broadcast_to(x[0, 0, 0], x.shape),
+        "first axis the same": np.broadcast_to(x[0], x.shape),
+        "middle axis the same": np.broadcast_to(x[:, :1], x.shape),
+        "all elements the same": np.broadcast_to(x[:1, :1, :1, :1], x.shape),
+        "one row": x[:1, :1, :1],
+        "one column": x[..., 3:4],
+        "no row": x[:, :0],
+        "unaligned": unaligned,
+        "a field of records": np.rec.fromarrays([x, x.astype(np.int8)]).f0,
+        "read-only": np.frombuffer(x.tobytes(), dtype).reshape(x.shape),
+    }
+
+
+LAYOUTS = list(layouts(np.random.default_rng(0), np.dtype(np.float32)))
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 4])
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_layout(rng: Generator, dtype: np.dtype, name: str, k: int) -> None:
+    x = layouts(rng, dtype)[name]
+    before = x.copy()
+    row = x.shape[4 - k :]
+    weight, bias = rng.standard_normal((2, *row)).astype(dtype)
+    expected = plain(x, k, weight, bias)
+    y, mean, rstd = pyln.layer_norm(x, row, weight, bias, EPS, return_stats=True)
+    _, plain_mean, plain_rstd = pyln.layer_norm(before, row, eps=EPS, return_stats=True)
+    assert np.array_equal(y, expected)
+    assert np.array_equal(mean, plain_mean, equal_nan=True) and np.array_equal(rstd, plain_rstd, equal_nan=True)
+    assert np.array_equal(x, before)
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_layout_of_parameters(rng: Generator, dtype: np.dtype, name: str) -> None:
+    weight = layouts(rng, dtype)[name]
+    x = rng.standard_normal((2, *weight.shape)).astype(dtype)
+    before = weight.copy()
+    y = pyln.layer_norm(x, weight.shape, weight, weight, EPS)
+    assert np.array_equal(y, plain(x, 4, before, before)) and np.array_equal(weight, before)
+
+
+WRITABLE = [
+    *("dense", "every other row", "every other first index", "rows backwards", "all leading axes backwards"),
+    *("columns of a matrix", "transposed leading axes", "columns backwards", "every other column", "transposed"),
+    *("last axes exchanged", "first and last exchanged", "Fortran order", "one row", "one column", "no row"),
+]
+
+
+@pytest.mark.parametrize("k", [1, 2, 4])
+@pytest.mark.parametrize("name", WRITABLE)
+def test_out_of_any_layout(rng: Generator, dtype: np.dtype, name: str, k: int) -> None:
+    out = layouts(rng, dtype)[name]
+    around = out if out.base is None else out.base
+    untouched = np.ones(around.shape, bool)
+    mark = around.copy()
+    out[...] = np.nan
+    untouched[np.isnan(around)] = False
+    x = rng.standard_normal(out.shape).astype(dtype)
+    y = pyln.layer_norm(x, x.shape[4 - k :], eps=EPS, out=out)
+    assert y is out and np.array_equal(out, plain(x, k))
+    assert np.array_equal(around[untouched], mark[untouched]), "elements beside the view have changed"
+
+
+@pytest.mark.parametrize("k", [1, 2, 4])
+@pytest.mark.parametrize("name", WRITABLE)
+def test_in_place(rng: Generator, dtype: np.dtype, name: str, k: int) -> None:
+    x = layouts(rng, dtype)[name]
+    expected = plain(x, k)
+    assert pyln.layer_norm(x, x.shape[4 - k :], eps=EPS, out=x) is x
+    assert np.array_equal(x, expected)
+
+
+def test_in_place_with_axis(rng: Generator, dtype: np.dtype) -> None:
+    x = rng.standard_normal((3, 4, 5)).astype(dtype)
+    expected = np.moveaxis(plain(np.moveaxis(x, 1, -1)), -1, 1)
+    pyln.layer_norm(x, None, eps=EPS, axis=1, out=x)
+    assert np.array_equal(x, expected)
+
+
+def test_columns_of_one_matrix(rng: Generator, dtype: np.dtype) -> None:
+    matrix = rng.standard_normal((9, 20)).astype(dtype)
+    x, out = matrix[:, :8], matrix[:, 8:16]
+    expected, rest = plain(x), matrix[:, 16:].copy()
+    pyln.layer_norm(x, 8, eps=EPS, out=out)
+    assert np.array_equal(out, expected) and np.array_equal(matrix[:, 16:], rest)
+
+
+def test_a_memory_map_and_a_subclass(rng: Generator, tmp_path: object) -> None:
+    x = rng.standard_normal((3, 4))
+    np.save(f"{tmp_path}/x.npy", x)
+    assert np.array_equal(pyln.layer_norm(np.load(f"{tmp_path}/x.npy", mmap_mode="r"), 4, eps=EPS), plain(x))
+    assert np.array_equal(pyln.layer_norm(np.array(x)[:, None].view(np.recarray), 4, eps=EPS)[:, 0], plain(x))
+
+
+# ---- Rows at the edge ----
+
+
+@pytest.mark.parametrize("cols", [1, 3, 16, 17, 300])
+def test_a_row_does_not_depend_on_its_neighbours(rng: Generator, dtype: np.dtype, cols: int) -> None:
+    x = rng.standard_normal((37, cols)).astype(dtype)
+    y = plain(x)
+    for i in range(37):
+        assert np.array_equal(plain(x[i : i + 1]), y[i : i + 1])
+        assert np.array_equal(plain(x[i:]), y[i:])
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_what_is_not_a_number_stays_in_its_row(bad, isa):
-    for cols in (3, 64, 1100):
-        x, _, weight, bias = arrays((5, cols), 1)
-        expected = pyln.layer_norm(x, cols, weight, bias)
-        x[2, cols // 2] = bad
-        y = pyln.layer_norm(x, cols, weight, bias)
-        assert np.isnan(y[2]).all()
-        np.testing.assert_array_equal(np.delete(y, 2, 0), np.delete(expected, 2, 0))
+@pytest.mark.parametrize("cols", [1, 2, 7, 16, 100, 1025])
+def test_nan_and_infinity_spoil_their_own_row_only(rng: Generator, dtype: np.dtype, cols: int, bad: float) -> None:
+    x = rng.standard_normal((9, cols)).astype(dtype)
+    expected = pyln.layer_norm(x, cols, eps=EPS, return_stats=True)
+    for column in {0, cols // 2, cols - 1}:
+        spoilt = x.copy()
+        spoilt[4, column] = bad
+        for got, want in zip(pyln.layer_norm(spoilt, cols, eps=EPS, return_stats=True), expected, strict=True):
+            assert np.array_equal(np.delete(got, 4, 0), np.delete(want, 4, 0))
+        y, mean, rstd = pyln.layer_norm(spoilt, cols, eps=EPS, return_stats=True)
+        assert np.isnan(y[4]).all() and np.isnan(rstd[4]).all() and not np.isfinite(mean[4]).any()
 
 
-def test_inputs_are_not_changed(isa):
-    given = arrays((20, 33), 1)
-    before = [a.copy() for a in given]
-    x, dy, weight, bias = given
-    _, mean, rstd = pyln.layer_norm(x, 33, weight, bias, return_stats=True)
-    pyln.layer_norm_backward(dy, x, 33, mean, rstd, weight, bias)
-    for a, b in zip(given, before, strict=True):
-        np.testing.assert_array_equal(a, b)
+def test_zero_rows(dtype: np.dtype) -> None:
+    y, mean, rstd = pyln.layer_norm(np.empty((0, 5), dtype), 5, return_stats=True)
+    assert y.shape == (0, 5) and mean.shape == rstd.shape == (0, 1)
 
 
-def test_gradients_by_finite_differences(isa):
-    x, dy, weight, bias = arrays((3, 11), 1, "float64")
-    _, mean, rstd = pyln.layer_norm(x, 11, weight, bias, return_stats=True)
-    grads = pyln.layer_norm_backward(dy, x, 11, mean, rstd, weight)
-    h = 1e-6
-    for argument, grad in zip((x, weight, bias), grads, strict=True):
-        for index in np.ndindex(argument.shape):
-            kept = argument[index]
-            argument[index] = kept + h
-            up = (dy * pyln.layer_norm(x, 11, weight, bias)).sum()
-            argument[index] = kept - h
-            down = (dy * pyln.layer_norm(x, 11, weight, bias)).sum()
-            argument[index] = kept
-            assert abs((up - down) / (2 * h) - grad[index]) < 1e-7
+def test_zero_columns_have_no_statistics(dtype: np.dtype) -> None:
+    none = np.empty(0, dtype)
+    y, mean, rstd = pyln.layer_norm(np.empty((3, 0), dtype), 0, none, none, return_stats=True)
+    assert y.shape == (3, 0) and mean.shape == rstd.shape == (3, 1)
+    assert np.isnan(mean).all() and np.isnan(rstd).all()
+    assert pyln.layer_norm(np.empty((3, 0, 4), dtype), None, axis=1).shape == (3, 0, 4)
 
 
-def test_a_row_does_not_depend_on_its_neighbours(isa):
-    x = arrays((40, 129), 1)[0]
-    whole = pyln.layer_norm(x, 129)
-    for row in range(40):
-        np.testing.assert_array_equal(pyln.layer_norm(x[row : row + 1], 129), whole[row : row + 1])
+@pytest.mark.parametrize("eps", [0.0, EPS])
+@pytest.mark.parametrize("cols", [1, 2, 16, 33, 1000])
+def test_constant_rows_give_bias_exactly(rng: Generator, dtype: np.dtype, cols: int, eps: float) -> None:
+    limits = np.finfo(dtype)
+    values = [0, 1, 0.1, -3e7, limits.max, -limits.max, limits.tiny, limits.smallest_subnormal]
+    x = np.repeat(np.array(values, dtype)[:, None], cols, axis=1)
+    weight, bias = rng.standard_normal((2, cols)).astype(dtype)
+    y, mean, rstd = pyln.layer_norm(x, cols, weight, bias, eps, return_stats=True)
+    assert np.array_equal(y, np.broadcast_to(bias, x.shape))
+    assert np.array_equal(mean, x[:, :1])
+    not_scaled = abs(x[:, 0]) < limits.max  # there eps itself vanishes beside the scale of the row
+    assert np.array_equal(rstd[not_scaled], np.full_like(rstd[not_scaled], 0 if eps == 0 else eps**-0.5))
 
 
-def test_all_instruction_sets_give_the_same_bits():
-    for cols in (1, 5, 16, 31, 64, 100, 301, 768, 1030):
-        for dtype in TOLERANCE:
-            x, dy, weight, bias = arrays((21, cols), 1, dtype, seed=cols)
-            results = []
-            for name in pyln.available_isas():
-                with pyln.use_isa(name):
-                    y, mean, rstd = pyln.layer_norm(x, cols, weight, bias, return_stats=True)
-                    grads = pyln.layer_norm_backward(dy, x, cols, mean, rstd, weight)
-                results.append([a.tobytes() for a in (y, mean, rstd, *grads)])
-            assert all(r == results[0] for r in results), cols
+def test_eps_zero_is_zero(dtype: np.dtype) -> None:
+    tiny = np.finfo(dtype).tiny
+    y = pyln.layer_norm(np.array([[tiny, -tiny]], dtype), 2, eps=0)
+    assert y.tolist() == [[1, -1]]
+
+
+def test_eps_is_rounded_to_the_inputs_type() -> None:
+    x = np.array([[1e-3, -1e-3, 0]], np.float32)
+    assert np.array_equal(pyln.layer_norm(x, 3, eps=1e-5), pyln.layer_norm(x, 3, eps=float(np.float32(1e-5))))
+
+
+@pytest.mark.parametrize("eps", [1, np.float32(1), np.int64(1), np.array(1.0), True])
+def test_eps_of_any_type_of_number(rng: Generator, eps: object) -> None:
+    x = rng.standard_normal((2, 3))
+    assert np.array_equal(pyln.layer_norm(x, 3, eps=eps), pyln.layer_norm(x, 3, eps=1.0))
