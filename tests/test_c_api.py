@@ -18,7 +18,7 @@ def c(tmp_path_factory):
     build, prefix = tmp_path_factory.mktemp("build"), tmp_path_factory.mktemp("prefix")
     for command in (
         ["cmake", "-S", ROOT, "-B", build, "-DLNORM_BUILD_TESTS=OFF"],
-        ["cmake", "--build", build, "--target", "lnorm_shared", "lnorm_static"],
+        ["cmake", "--build", build, "--parallel", "2"],
         ["cmake", "--install", build, "--prefix", prefix],
     ):
         subprocess.run(command, check=True, capture_output=True)
@@ -42,7 +42,9 @@ def typed(ffi, array):
 
 
 @pytest.fixture(params=["float32", "float64"])
-def data(request):
+def data(c, isa, request):
+    """Arrays, and what pyln makes of them, on the instruction set that the C library uses too."""
+    assert c[1].lnorm_set_isa(isa.encode()) == c[1].LNORM_OK
     rng = np.random.default_rng(0)
     x, dy = (rng.standard_normal((37, 70)).astype(request.param) for _ in range(2))
     weight, bias = (rng.standard_normal(70).astype(request.param) for _ in range(2))
@@ -139,6 +141,50 @@ def test_refusals(c):
         assert len(ffi.string(lib.lnorm_status_text(expected))) > 20
     assert lib.lnorm_forward(ffi.NULL, *[ffi.NULL] * 6) == lib.LNORM_ERROR_STRUCT
     assert status() == lib.LNORM_OK and (out == 0).all()
+
+
+def test_refusals_of_backward(c):
+    ffi, lib, _ = c
+    x = np.ones((20, 3))
+    stats, sums, dx = np.ones(20), np.full(3, 7.0), np.full((20, 3), 7.0)
+    size = lib.lnorm_backward_workspace_f64(20, 3)
+    workspace = np.zeros(size // 8 + 1)
+
+    def status(dy=x, x=x, mean=stats, rstd=stats, dx=dx, dgamma=sums, dbeta=None, workspace=workspace, size=size):
+        arrays = (dy, x, mean, rstd, None, dx, dgamma, dbeta)
+        pointers = [ffi.NULL if a is None else typed(ffi, a) for a in arrays]
+        return lib.lnorm_backward_f64(20, 3, *pointers, pointer(ffi, workspace), size)
+
+    for arguments, expected in [
+        *[({name: None}, lib.LNORM_ERROR_NULL) for name in ("dy", "x", "mean", "rstd")],
+        ({"workspace": None}, lib.LNORM_ERROR_WORKSPACE),
+        ({"size": size - 1}, lib.LNORM_ERROR_WORKSPACE),
+        ({"workspace": workspace.view("u1")[4:]}, lib.LNORM_ERROR_WORKSPACE),
+        ({"workspace": x}, lib.LNORM_ERROR_OVERLAP),
+        ({"dx": stats}, lib.LNORM_ERROR_OVERLAP),
+        ({"dbeta": sums}, lib.LNORM_ERROR_OVERLAP),
+    ]:
+        assert status(**arguments) == expected, arguments
+        assert (dx == 7).all() and (sums == 7).all() and (x == 1).all() and (stats == 1).all()
+    assert status(workspace=None, size=0, dgamma=None) == lib.LNORM_OK
+    assert status(dx=None) == lib.LNORM_OK
+
+
+def test_workspace_sizes(c):
+    ffi, lib, _ = c
+    for suffix, element in (("f32", 4), ("f64", 8)):
+        query = getattr(lib, f"lnorm_backward_workspace_{suffix}")
+        assert query(0, 5) == query(5, 0) == query(1, 768) == 0
+        assert 0 < query(100, 768) <= query(10**6, 768) < 10**6 * 768 * element
+        assert query(2**40, 2**40) == query(2**63, 1) == 2 ** (8 * ffi.sizeof("size_t")) - 1
+
+
+def test_every_status_has_a_text(c):
+    ffi, lib, header = c
+    statuses = re.findall(r"^    LNORM_(?:OK|ERROR_\w+) = (\d+)", header, re.MULTILINE)
+    texts = [ffi.string(lib.lnorm_status_text(int(status))).decode() for status in statuses]
+    unknown = ffi.string(lib.lnorm_status_text(len(statuses))).decode()
+    assert len(statuses) >= 13 and len({*texts, unknown}) == len(texts) + 1
 
 
 def test_version_and_instruction_sets(c):
