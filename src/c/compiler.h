@@ -31,10 +31,21 @@
 #define INLINE inline __attribute__((always_inline))
 #define NOINLINE __attribute__((noinline))
 #define LIKELY(condition) __builtin_expect(!!(condition), 1)
+#define PREFETCH(address) __builtin_prefetch(address)
 #else
 #define INLINE inline
 #define NOINLINE
 #define LIKELY(condition) (condition)
+#define PREFETCH(address) ((void)0)
+#endif
+
+/* Before a for: a loop that stays one, so that what is in its registers stays there. */
+#if defined(__clang__)
+#define ROLLED _Pragma("clang loop unroll(disable)")
+#elif defined(__GNUC__)
+#define ROLLED _Pragma("GCC unroll 1")
+#else
+#define ROLLED
 #endif
 
 /* Functions between BEGIN and END may use the named instructions. System headers belong before BEGIN. */

@@ -66,16 +66,19 @@ static const struct lnorm_kernels *choose(void)
     return kernels != NULL ? kernels : &none;
 }
 
+static NOINLINE const struct lnorm_kernels *choose_first(void)
+{
+    const struct lnorm_kernels *const chosen = choose();
+    /* Threads that race here choose the same; but a lnorm_set_isa that came between them stands. */
+    const struct lnorm_kernels *before = NULL;
+    return atomic_compare_exchange_strong(&active, &before, chosen) ? chosen : before;
+}
+
 const struct lnorm_kernels *lnorm_active_kernels(void)
 {
     const struct lnorm_kernels *kernels = atomic_load_explicit(&active, memory_order_acquire);
-    if (kernels == NULL) {
-        kernels = choose();
-        /* Threads that race here choose the same; but a lnorm_set_isa that came between them stands. */
-        const struct lnorm_kernels *before = NULL;
-        if (!atomic_compare_exchange_strong(&active, &before, kernels)) {
-            kernels = before;
-        }
+    if (!LIKELY(kernels != NULL)) {
+        kernels = choose_first();
     }
     return kernels != &none ? kernels : NULL;
 }

@@ -1,8 +1,8 @@
-/* Layer normalization, forward. Parameters: as row_sums.inc.h.
+/* Layer normalization, forward. Parameters: as row_sums.inc.h, which comes before.
  *
- * One pass sums c = x - k and c*c, with k a first guess of the mean from 8 elements; then lo = sum(c)/n,
- * mean = k + lo and var = sum(c*c)/n - lo*lo. Where the guess was so far off that the subtraction would cost digits
- * (lo*lo > var/2), the row is summed once more around k + lo. The second pass writes
+ * One pass sums c = k - x and c*c, with k a first guess of the mean from 8 elements; then lo = sum(c)/n,
+ * mean = k - lo and var = sum(c*c)/n - lo*lo. Where the guess was so far off that the subtraction would cost digits
+ * (lo*lo > var), the row is summed once more around k - lo. The second pass writes
  *
  *     y = fma(xhat, gamma, beta),   xhat = fma(c, rstd, fma(c, rstd_lost, shift)),   c = x - centre
  *
@@ -12,55 +12,64 @@
  * Rows whose squares overflow or vanish are multiplied by a power of two, on the way in, by the same code.
  */
 
-/* What the sums of a row give, all of scale * row. */
+/* What the sums of a batch give, one row a lane, all of scale * row. */
 struct TYPED(moments) {
-    REAL scale, mean, var_plus_eps, rstd;
-    REAL centre, rstd_lost, shift;
-    int centred;
+    REAL mean[LANES], var_plus_eps[LANES], rstd[LANES];
+    REAL centre[LANES], rstd_lost[LANES], shift[LANES];
+    REAL off_centre[LANES]; /* not 0: to be summed again around the mean */
 };
 
-/* eps is that of the scaled row. */
-static KERNEL_INLINE struct TYPED(moments)
-    TYPED(moments_of)(const struct TYPED(row) * row, struct TYPED(row_sums) sums, REAL reciprocal, REAL eps)
+/* The per-lane sums of a batch, and the centres of its rows. */
+struct TYPED(forward_sums) {
+    vec sum[2 * BATCH_ROWS], lost[2 * BATCH_ROWS];
+    REAL centre[LANES];
+};
+
+/* eps is that of the scaled rows. */
+static KERNEL_INLINE void TYPED(finish_moments)(struct TYPED(moments) * m, struct TYPED(forward_sums) * sums,
+                                                size_t rows, size_t cols, REAL eps)
 {
-    const REAL n = (REAL)row->cols;
-    struct TYPED(moments) m = {.scale = row->scale};
-    const struct TYPED(row_sum) lo = TYPED(divide)(sums.c, n, reciprocal);
-    REAL mean_lost;
-    TYPED(two_sum)(row->centre, lo.sum, &m.mean, &mean_lost);
-    mean_lost += lo.lost;
+    const vec zero = vec_set1(0), half = vec_set1((REAL)0.5), one = vec_set1(1);
+    const vec n = vec_set1((REAL)cols), reciprocal = vec_set1(1 / (REAL)cols);
+    REAL totals[3 * BATCH_ROWS], totals_lost[3 * BATCH_ROWS];
+    const struct TYPED(places) at = TYPED(places_of)(2, rows);
+    TYPED(total)(sums->sum, sums->lost, at, cols > BLOCK, totals, totals_lost);
+
+    const struct TYPED(two_part) lo = TYPED(divide)(totals, totals_lost, n, reciprocal);
+    const struct TYPED(two_part) mean = TYPED(two_sum)(vec_load(sums->centre), vec_sub(zero, lo.sum));
+    const vec mean_lost = vec_sub(mean.lost, lo.lost);
 
     /* var + eps = square - lo*lo + eps, with what each rounding loses kept in `lost`. */
-    const struct TYPED(row_sum) square = TYPED(divide)(sums.gc, n, reciprocal);
-    const REAL lo_square = lo.sum * lo.sum;
-    REAL lost = square.lost - real_fma(lo.sum, lo.sum, -lo_square) - 2 * lo.sum * lo.lost;
-    REAL var, rounding;
-    TYPED(two_sum)(square.sum, -lo_square, &var, &rounding);
-    lost += rounding;
-    m.centred = !(lo_square + lo_square > var);
-    TYPED(two_sum)(var, eps, &m.var_plus_eps, &rounding);
-    lost += rounding;
+    const struct TYPED(two_part) square = TYPED(divide)(totals + at.pitch, totals_lost + at.pitch, n, reciprocal);
+    const vec lo_square = vec_mul(lo.sum, lo.sum);
+    const vec lo_square_lost = vec_fma(vec_add(lo.sum, lo.sum), lo.lost, vec_fma(lo.sum, lo.sum, vec_sub(zero, lo_square)));
+    const struct TYPED(two_part) var = TYPED(two_sum)(square.sum, vec_sub(zero, lo_square));
+    const struct TYPED(two_part) v = TYPED(two_sum)(var.sum, vec_set1(eps));
+    const vec lost = vec_add(vec_add(vec_sub(square.lost, lo_square_lost), var.lost), v.lost);
 
     /* 1 / sqrt(v + lost), corrected to first order in what root, quotient and `lost` leave. */
-    const REAL v = m.var_plus_eps;
-    const REAL root = real_sqrt(v);
-    const REAL inverse = 1 / root;
-    const REAL root_error = (real_fma(-root, root, v) + lost) * inverse * (REAL)0.5;
-    const REAL relative = real_fma(-inverse, root, 1) - inverse * root_error;
-    m.rstd = real_fma(inverse, relative, inverse);
-    m.rstd_lost = real_fma(inverse, relative, inverse - m.rstd);
-    m.centre = m.mean;
-    m.shift = -(mean_lost * m.rstd);
-    if (4 * m.mean * m.mean < var) {
-        m.centre = 0;
-        m.rstd_lost = 0;
-        m.shift = -real_fma(m.mean, m.rstd, mean_lost * m.rstd);
-    }
-    if (!(v > 0)) {
-        /* A row without variance, and eps = 0: xhat is 0. What is not a number stays none. */
-        m.rstd = m.rstd_lost = m.shift = v * 0;
-    }
-    return m;
+    const vec root = vec_sqrt(v.sum);
+    const vec inverse = vec_div(one, root);
+    const vec root_error = vec_mul(vec_mul(vec_add(vec_fnma(root, root, v.sum), lost), inverse), half);
+    const vec relative = vec_fnma(inverse, root_error, vec_fnma(inverse, root, one));
+    vec rstd = vec_fma(inverse, relative, inverse);
+    vec rstd_lost = vec_fma(inverse, relative, vec_sub(inverse, rstd));
+
+    /* A row without variance, and eps = 0: xhat is 0. What is not a number stays none. */
+    const vec nothing = vec_mul(v.sum, zero);
+    rstd = vec_if_less(zero, v.sum, rstd, nothing);
+    rstd_lost = vec_if_less(zero, v.sum, rstd_lost, nothing);
+
+    const vec two_mean = vec_add(mean.sum, mean.sum), two_mean_square = vec_mul(two_mean, two_mean);
+    const vec shift = vec_mul(mean_lost, rstd);
+    vec_store(m->mean, mean.sum);
+    vec_store(m->var_plus_eps, v.sum);
+    vec_store(m->rstd, rstd);
+    vec_store(m->off_centre, vec_if_less(var.sum, lo_square, one, zero));
+    vec_store(m->centre, vec_if_less(two_mean_square, var.sum, zero, mean.sum));
+    vec_store(m->rstd_lost, vec_if_less(two_mean_square, var.sum, zero, rstd_lost));
+    vec_store(m->shift,
+              vec_sub(zero, vec_if_less(two_mean_square, var.sum, vec_fma(mean.sum, rstd, shift), shift)));
 }
 
 static KERNEL_INLINE REAL TYPED(guess_mean)(const REAL *x, size_t cols, REAL scale)
@@ -75,13 +84,15 @@ static KERNEL_INLINE REAL TYPED(guess_mean)(const REAL *x, size_t cols, REAL sca
 /* A power of two that brings the largest of |x| and sqrt(eps) near 1; 1 where there is nothing to scale. */
 static REAL TYPED(choose_scale)(const REAL *x, size_t cols, REAL eps)
 {
-    REAL largest = real_sqrt(eps);
+    REAL largest = 0;
     for (size_t i = 0; i < cols; i++) {
         const REAL a = x[i] < 0 ? -x[i] : x[i];
         if (!(a <= REAL_MAX)) {
             return 1;
         }
         largest = a > largest ? a : largest;
+    }
+    for (; largest * largest < eps; largest = largest > 0 ? largest * 2 : REAL_MIN) {
     }
     REAL scale = 1;
     if (largest > 0) {
@@ -93,134 +104,191 @@ static REAL TYPED(choose_scale)(const REAL *x, size_t cols, REAL eps)
     return scale;
 }
 
-/* The statistics of any row: summed again around a better centre, or scaled, where it needs to be. */
-static NOINLINE struct TYPED(moments) TYPED(careful_moments)(const REAL *x, size_t cols, REAL reciprocal, REAL eps)
+static KERNEL_INLINE int TYPED(in_range)(REAL var_plus_eps)
 {
-    struct TYPED(row) row = {.x = x, .cols = cols, .scale = 1, .centre = TYPED(guess_mean)(x, cols, 1)};
-    int scaled = 0, recentred = 0;
+    return var_plus_eps >= REAL_TINY && var_plus_eps <= REAL_MAX;
+}
+
+/* The statistics of a row whose first ones, in the given lane, will not do: summed again around their mean, or scaled
+ * and then, where it needs to be, summed around that mean. They come in lane 0 of m; returns the scale. */
+static NOINLINE REAL TYPED(careful_moments)(struct TYPED(moments) * m, const struct TYPED(moments) * first, size_t lane,
+                                            const REAL *x, size_t cols, REAL eps)
+{
+    struct TYPED(forward_sums) sums;
+    struct TYPED(row) row = {.x = x, .cols = cols, .scaled = 1, .scale = 1, .centre = first->mean[lane]};
+    int may_move = 0;
+    if (!TYPED(in_range)(first->var_plus_eps[lane])) {
+        may_move = 1;
+        row.scale = TYPED(choose_scale)(x, cols, eps);
+        row.centre = TYPED(guess_mean)(x, cols, row.scale);
+    }
     for (;;) {
-        const struct TYPED(row_sums) sums = TYPED(sum_row)(&row);
-        const struct TYPED(moments) m = TYPED(moments_of)(&row, sums, reciprocal, eps * row.scale * row.scale);
-        if (!scaled && !(m.var_plus_eps >= REAL_TINY && m.var_plus_eps <= REAL_MAX)) {
-            scaled = 1;
-            row.scale = TYPED(choose_scale)(x, cols, eps);
-            row.centre = TYPED(guess_mean)(x, cols, row.scale);
-        } else if (!recentred && !m.centred) {
-            recentred = 1;
-            row.centre = m.mean;
-        } else {
-            return m;
+        vec_store(sums.centre, vec_set1(row.centre));
+        TYPED(sum_row)(&row, sums.sum, sums.lost, TYPED(places_of)(2, 1).pitch);
+        TYPED(finish_moments)(m, &sums, 1, cols, eps * row.scale * row.scale);
+        if (!may_move || m->off_centre[0] == 0) {
+            return row.scale;
         }
+        may_move = 0;
+        row.centre = m->mean[0];
     }
 }
 
-static KERNEL_INLINE struct TYPED(moments) TYPED(row_moments)(const REAL *x, size_t cols, REAL reciprocal, REAL eps)
-{
-    const struct TYPED(row) row = {.x = x, .cols = cols, .scale = 1, .centre = TYPED(guess_mean)(x, cols, 1)};
-    const struct TYPED(moments) m = TYPED(moments_of)(&row, TYPED(sum_row)(&row), reciprocal, eps);
-    if (LIKELY(m.centred && m.var_plus_eps >= REAL_TINY && m.var_plus_eps <= REAL_MAX)) {
-        return m;
-    }
-    return TYPED(careful_moments)(x, cols, reciprocal, eps);
-}
+/* What the second pass does to a row. */
+struct TYPED(normalization) {
+    const REAL *x, *gamma, *beta;
+    REAL *y;
+    REAL scale, centre, rstd, rstd_lost, shift;
+    int direct; /* centre and rstd_lost are 0 and scale is 1 */
+};
 
-/* The n elements of y from column i, n <= LANES. Where `direct`, centre and rstd_lost are 0 and scale is 1. */
-static KERNEL_INLINE vec TYPED(normalize)(const REAL *x, size_t i, size_t n, const struct TYPED(moments) * m,
-                                          int direct, const REAL *gamma, const REAL *beta)
+/* The n elements of y from column i, n <= LANES. */
+static KERNEL_INLINE vec TYPED(normalize)(const struct TYPED(normalization) * to, size_t i, size_t n, int direct,
+                                          int has_gamma, int has_beta)
 {
-    const vec rstd = vec_set1(m->rstd);
-    vec c = TYPED(load)(x + i, n), shift = vec_set1(m->shift);
+    vec c = TYPED(load)(to->x + i, n), shift = vec_set1(to->shift);
     if (!direct) {
-        c = vec_fma(c, vec_set1(m->scale), vec_set1(-m->centre));
-        shift = vec_fma(c, vec_set1(m->rstd_lost), shift);
+        c = vec_fms(c, vec_set1(to->scale), vec_set1(to->centre));
+        shift = vec_fma(c, vec_set1(to->rstd_lost), shift);
     }
-    const vec xhat = vec_fma(c, rstd, shift);
-    if (gamma != NULL && beta != NULL) {
-        return vec_fma(xhat, TYPED(load)(gamma + i, n), TYPED(load)(beta + i, n));
+    const vec xhat = vec_fma(c, vec_set1(to->rstd), shift);
+    if (has_gamma && has_beta) {
+        return vec_fma(xhat, TYPED(load)(to->gamma + i, n), TYPED(load)(to->beta + i, n));
     }
-    if (gamma != NULL) {
-        return vec_mul(xhat, TYPED(load)(gamma + i, n));
+    if (has_gamma) {
+        return vec_mul(xhat, TYPED(load)(to->gamma + i, n));
     }
-    return beta != NULL ? vec_add(xhat, TYPED(load)(beta + i, n)) : xhat;
+    return has_beta ? vec_add(xhat, TYPED(load)(to->beta + i, n)) : xhat;
 }
 
 /* Vectors whose loads are done before their stores: a store delays later loads from the same place of another page. */
-#define APPLY_VECS ((size_t)4)
+#define TILE_VECS ((size_t)4)
 
-static KERNEL_INLINE void TYPED(apply)(const REAL *x, REAL *y, size_t cols, const struct TYPED(moments) * m, int direct,
-                                       const REAL *gamma, const REAL *beta)
+static KERNEL_INLINE void TYPED(apply_as)(const struct TYPED(normalization) * given, size_t cols, int direct,
+                                          int has_gamma, int has_beta)
 {
+    const struct TYPED(normalization) to = *given;
+    if (cols < LANES) {
+        vec_store_first(to.y, TYPED(normalize)(&to, 0, cols, direct, has_gamma, has_beta), cols);
+        return;
+    }
+    /* The last vector may overlap the one before. It is computed before anything is stored, as y may be x. */
+    const size_t last = cols - LANES;
+    const vec last_out = TYPED(normalize)(&to, last, LANES, direct, has_gamma, has_beta);
     size_t i = 0;
-    for (; i + APPLY_VECS * LANES <= cols; i += APPLY_VECS * LANES) {
-        vec out[APPLY_VECS];
-        for (size_t v = 0; v < APPLY_VECS; v++) {
-            out[v] = TYPED(normalize)(x, i + v * LANES, LANES, m, direct, gamma, beta);
+    ROLLED for (; i + TILE_VECS * LANES <= cols; i += TILE_VECS * LANES) {
+        vec out[TILE_VECS];
+        for (size_t v = 0; v < TILE_VECS; v++) {
+            out[v] = TYPED(normalize)(&to, i + v * LANES, LANES, direct, has_gamma, has_beta);
         }
-        for (size_t v = 0; v < APPLY_VECS; v++) {
-            vec_store(y + i + v * LANES, out[v]);
+        for (size_t v = 0; v < TILE_VECS; v++) {
+            vec_store(to.y + i + v * LANES, out[v]);
         }
     }
-    for (; i + LANES <= cols; i += LANES) {
-        vec_store(y + i, TYPED(normalize)(x, i, LANES, m, direct, gamma, beta));
+    ROLLED for (; i < last; i += LANES) {
+        vec_store(to.y + i, TYPED(normalize)(&to, i, LANES, direct, has_gamma, has_beta));
     }
     if (i < cols) {
-        vec_store_first(y + i, TYPED(normalize)(x, i, cols - i, m, direct, gamma, beta), cols - i);
+        vec_store(to.y + last, last_out);
     }
 }
 
-/* The same with the branches taken outside of the loop. */
-static KERNEL_INLINE void TYPED(apply_any)(const REAL *x, REAL *y, size_t cols, const struct TYPED(moments) * m,
-                                           int direct, const REAL *gamma, const REAL *beta)
+static NOINLINE void TYPED(apply)(const struct TYPED(normalization) * to, size_t cols)
 {
-    if (gamma != NULL && beta != NULL) {
-        TYPED(apply)(x, y, cols, m, direct, gamma, beta);
-    } else if (gamma != NULL) {
-        TYPED(apply)(x, y, cols, m, direct, gamma, NULL);
-    } else if (beta != NULL) {
-        TYPED(apply)(x, y, cols, m, direct, NULL, beta);
-    } else {
-        TYPED(apply)(x, y, cols, m, direct, NULL, NULL);
+    switch ((to->direct != 0) + 2 * (to->gamma != NULL) + 4 * (to->beta != NULL)) {
+    case 0:
+        TYPED(apply_as)(to, cols, 0, 0, 0);
+        break;
+    case 1:
+        TYPED(apply_as)(to, cols, 1, 0, 0);
+        break;
+    case 2:
+        TYPED(apply_as)(to, cols, 0, 1, 0);
+        break;
+    case 3:
+        TYPED(apply_as)(to, cols, 1, 1, 0);
+        break;
+    case 4:
+        TYPED(apply_as)(to, cols, 0, 0, 1);
+        break;
+    case 5:
+        TYPED(apply_as)(to, cols, 1, 0, 1);
+        break;
+    case 6:
+        TYPED(apply_as)(to, cols, 0, 1, 1);
+        break;
+    default:
+        TYPED(apply_as)(to, cols, 1, 1, 1);
+        break;
     }
 }
 
-/* Rows are taken in batches that stay in the first cache between their two passes, so that the end of one row's sums
- * is hidden behind the next row's. */
-#define BATCH_ROWS ((size_t)16)
-#define BATCH_BYTES ((size_t)16384)
+/* The second pass over the row of place `row`, whose moments are in the given lane. */
+static KERNEL_INLINE void TYPED(normalize_row)(const struct lnorm_forward_args *args, size_t row,
+                                               const struct TYPED(moments) * m, size_t lane)
+{
+    struct TYPED(moments) careful;
+    const REAL *const x = (const REAL *)args->x + (ptrdiff_t)row * args->x_stride;
+    REAL scale = 1;
+    if (!LIKELY(m->off_centre[lane] == 0 && TYPED(in_range)(m->var_plus_eps[lane]))) {
+        scale = TYPED(careful_moments)(&careful, m, lane, x, args->cols, (REAL)args->eps);
+        m = &careful;
+        lane = 0;
+    }
+    if (args->mean != NULL) {
+        ((REAL *)args->mean)[row] = m->mean[lane] / scale;
+    }
+    if (args->rstd != NULL) {
+        ((REAL *)args->rstd)[row] = m->rstd[lane] * scale;
+    }
+    const struct TYPED(normalization) to = {
+        .x = x,
+        .gamma = args->gamma,
+        .beta = args->beta,
+        .y = (REAL *)args->y + (ptrdiff_t)row * args->y_stride,
+        .scale = scale,
+        .centre = m->centre[lane],
+        .rstd = m->rstd[lane],
+        .rstd_lost = m->rstd_lost[lane],
+        .shift = m->shift[lane],
+        .direct = m->centre[lane] == 0 && m->rstd_lost[lane] == 0 && scale == 1,
+    };
+    TYPED(apply)(&to, args->cols);
+}
+
+/* Bytes of the rows of a batch: its two passes and the first pass of the next share the first cache. */
+#define BATCH_BYTES ((size_t)65536)
 
 static void TYPED(forward)(const struct lnorm_forward_args *args, size_t first_row, size_t end_row)
 {
     const size_t cols = args->cols;
-    const REAL *const gamma = args->gamma, *const beta = args->beta;
-    REAL *const mean = args->mean, *const rstd = args->rstd;
-    const REAL eps = (REAL)args->eps;
-    const REAL reciprocal = 1 / (REAL)cols;
     const size_t fitting = BATCH_BYTES / sizeof(REAL) / cols;
     const size_t batch = fitting < 1 ? 1 : fitting > BATCH_ROWS ? BATCH_ROWS : fitting;
-    struct TYPED(moments) moments[BATCH_ROWS];
+    struct TYPED(forward_sums) sums;
+    struct TYPED(moments) m;
+    vec_store(sums.centre, vec_set1(0));
 
-    for (size_t row = first_row; row < end_row; row += batch) {
-        const size_t rows = end_row - row < batch ? end_row - row : batch;
-        const REAL *const x = (const REAL *)args->x + (ptrdiff_t)row * args->x_stride;
-        REAL *const y = (REAL *)args->y + (ptrdiff_t)row * args->y_stride;
-        for (size_t r = 0; r < rows; r++) {
-            moments[r] = TYPED(row_moments)(x + (ptrdiff_t)r * args->x_stride, cols, reciprocal, eps);
+    /* The first pass of one batch goes along with the second pass of the one before, so that the core always has
+     * something to do while roots, stores or memory keep the other waiting. */
+    size_t rows = 0;
+    for (size_t first = first_row; first < end_row || rows > 0;) {
+        const size_t next_rows = end_row - first < batch ? end_row - first : batch;
+        if (rows > 0) {
+            TYPED(finish_moments)(&m, &sums, rows, cols, (REAL)args->eps);
         }
-        for (size_t r = 0; r < rows; r++) {
-            const struct TYPED(moments) *const m = &moments[r];
-            const REAL *const from = x + (ptrdiff_t)r * args->x_stride;
-            REAL *const to = y + (ptrdiff_t)r * args->y_stride;
-            if (mean != NULL) {
-                mean[row + r] = m->mean / m->scale;
+        const size_t pitch = TYPED(places_of)(2, next_rows).pitch;
+        for (size_t r = 0; r < rows || r < next_rows; r++) {
+            if (r < next_rows) {
+                const REAL *const x = (const REAL *)args->x + (ptrdiff_t)(first + r) * args->x_stride;
+                const struct TYPED(row) row = {.x = x, .cols = cols, .centre = TYPED(guess_mean)(x, cols, 1)};
+                sums.centre[r] = row.centre;
+                TYPED(sum_row)(&row, sums.sum + r, sums.lost + r, pitch);
             }
-            if (rstd != NULL) {
-                rstd[row + r] = m->rstd * m->scale;
-            }
-            if (m->centre == 0 && m->rstd_lost == 0 && m->scale == 1) {
-                TYPED(apply_any)(from, to, cols, m, 1, gamma, beta);
-            } else {
-                TYPED(apply_any)(from, to, cols, m, 0, gamma, beta);
+            if (r < rows) {
+                TYPED(normalize_row)(args, first - rows + r, &m, r);
             }
         }
+        first += next_rows;
+        rows = next_rows;
     }
 }

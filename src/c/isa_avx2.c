@@ -5,7 +5,6 @@
 #include <immintrin.h>
 
 LNORM_TARGET_BEGIN("avx2,fma")
-#include "vec_x86_sum.h"
 #include "vec_avx2.h"
 
 #define ISA avx2

@@ -5,7 +5,6 @@
 #include <immintrin.h>
 
 LNORM_TARGET_BEGIN(LNORM_TARGET_AVX512)
-#include "vec_x86_sum.h"
 #include "vec_avx512.h"
 
 #define ISA avx512

@@ -12,6 +12,7 @@
 #define TYPE f32
 #define REAL float
 #define REAL_MAX FLT_MAX
+#define REAL_MIN FLT_MIN
 #define REAL_TINY 0x1p-96f /* squares below it begin to lose digits */
 #define REAL_SCALE_LIMIT 0x1p126f
 #define REAL_BITS uint32_t
@@ -23,6 +24,7 @@
 #undef TYPE
 #undef REAL
 #undef REAL_MAX
+#undef REAL_MIN
 #undef REAL_TINY
 #undef REAL_SCALE_LIMIT
 #undef REAL_BITS
@@ -32,6 +34,7 @@
 #define TYPE f64
 #define REAL double
 #define REAL_MAX DBL_MAX
+#define REAL_MIN DBL_MIN
 #define REAL_TINY 0x1p-900
 #define REAL_SCALE_LIMIT 0x1p1022
 #define REAL_BITS uint64_t

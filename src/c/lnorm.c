@@ -58,51 +58,54 @@ const char *lnorm_status_text(lnorm_status status)
 enum role { READ, READ_TENSOR, WRITE, WRITE_TENSOR };
 
 struct argument {
-    const void *base; /* NULL where it is absent */
+    const void *base; /* NULL where it is absent or empty */
     enum role role;
-    size_t rows, cols;
-    ptrdiff_t stride; /* elements from row to row */
-    /* found from the above, in bytes: */
+    ptrdiff_t stride;            /* elements from row to row; 0 where there is one row */
+    size_t rows, step, row_bytes; /* step: bytes from row to row, whichever way */
     uintptr_t begin, end;
-    size_t step, row_bytes;
 };
 
-/* Whether everything from the first to the last element can lie in one address space. Sizes count even where the
- * pointer is NULL, so that a refusal does not depend on which gradients are wanted. */
-static int find_extent(struct argument *a, size_t element)
+/* a * b, at most PTRDIFF_MAX; 0 where it is more. Divides only where the factors leave it open. */
+static int multiply(size_t a, size_t b, size_t *product)
 {
-    const size_t limit = PTRDIFF_MAX;
-    if (a->rows == 0 || a->cols == 0) {
-        a->base = NULL;
-        return 1;
-    }
-    if (a->rows == 1) {
-        a->stride = 0;
-    }
-    const size_t step = a->stride < 0 ? (size_t)0 - (size_t)a->stride : (size_t)a->stride;
-    if (a->cols > limit / element || step > limit / element) {
-        return 0;
-    }
-    a->row_bytes = a->cols * element;
-    a->step = step * element;
-    if (a->step != 0 && a->rows - 1 > (limit - a->row_bytes) / a->step) {
-        return 0;
-    }
-    const size_t reach = (a->rows - 1) * a->step;
-    const uintptr_t base = (uintptr_t)a->base;
-    if (a->base != NULL && (a->stride < 0 ? base < reach : base > UINTPTR_MAX - reach - a->row_bytes)) {
-        return 0;
-    }
-    a->begin = a->stride < 0 ? base - reach : base;
-    a->end = a->begin + reach + a->row_bytes;
-    return 1;
+    *product = a * b;
+    return ((a | b) >> (4 * sizeof(size_t) - 1)) == 0 || a == 0 || b <= PTRDIFF_MAX / a;
 }
 
-static int overlap(const struct argument *a, const struct argument *b)
+/* Both of these: whether everything from the first to the last element can lie in one address space. Sizes count even
+ * where the pointer is NULL, so that a refusal does not depend on which gradients are wanted. */
+
+static int describe_array(struct argument *a, enum role role, const void *base, size_t count, size_t element)
 {
-    if (a->base == NULL || b->base == NULL || a->end <= b->begin || b->end <= a->begin) {
+    size_t bytes;
+    if (!multiply(count, element, &bytes)) {
         return 0;
     }
+    const uintptr_t begin = (uintptr_t)base;
+    *a = (struct argument){count != 0 ? base : NULL, role, 0, 1, 0, bytes, begin, begin + bytes};
+    return begin <= UINTPTR_MAX - bytes;
+}
+
+static int describe_tensor(struct argument *a, enum role role, const void *base, size_t rows, size_t cols,
+                           ptrdiff_t stride, size_t element)
+{
+    size_t step, row_bytes, reach;
+    if (rows <= 1 || cols == 0) {
+        return describe_array(a, role, rows != 0 ? base : NULL, rows != 0 ? cols : 0, element);
+    }
+    if (!multiply(cols, element, &row_bytes) ||
+        !multiply(stride < 0 ? (size_t)0 - (size_t)stride : (size_t)stride, element, &step) ||
+        !multiply(rows - 1, step, &reach) || reach > PTRDIFF_MAX - row_bytes) {
+        return 0;
+    }
+    const uintptr_t place = (uintptr_t)base, begin = stride < 0 && base != NULL ? place - reach : place;
+    *a = (struct argument){base, role, stride, rows, step, row_bytes, begin, begin + reach + row_bytes};
+    return begin <= place && begin <= UINTPTR_MAX - reach - row_bytes;
+}
+
+/* Of arguments that are present and whose extents meet. */
+static int overlap(const struct argument *a, const struct argument *b)
+{
     if (a->stride == b->stride && a->step != 0) {
         /* Columns of one matrix: the later one begins after the earlier one's row, and ends before its next row. */
         const struct argument *const early = a->begin < b->begin ? a : b, *const late = early == a ? b : a;
@@ -118,23 +121,19 @@ static int in_place(const struct argument *output, const struct argument *input)
            output->stride == input->stride;
 }
 
-static lnorm_status check_memory(struct argument *list, size_t count, size_t element)
+/* The outputs come first in the list. */
+static lnorm_status check_overlaps(const struct argument *list, size_t count)
 {
-    for (size_t i = 0; i < count; i++) {
-        if (!find_extent(&list[i], element)) {
-            return LNORM_ERROR_SIZE;
-        }
-    }
-    for (size_t i = 0; i < count; i++) {
-        if (list[i].role < WRITE) {
+    for (const struct argument *output = list; output < list + count && output->role >= WRITE; output++) {
+        if (output->base == NULL) {
             continue;
         }
-        if (list[i].base != NULL && list[i].rows > 1 && list[i].step < list[i].row_bytes) {
+        if (output->rows > 1 && output->step < output->row_bytes) {
             return LNORM_ERROR_STRIDE;
         }
-        for (size_t j = 0; j < count; j++) {
-            const int checked_before = list[j].role >= WRITE && j <= i;
-            if (!checked_before && overlap(&list[i], &list[j]) && !in_place(&list[i], &list[j])) {
+        for (const struct argument *other = output + 1; other < list + count; other++) {
+            if (output->begin < other->end && other->begin < output->end && other->base != NULL &&
+                overlap(output, other) && !in_place(output, other)) {
                 return LNORM_ERROR_OVERLAP;
             }
         }
@@ -245,15 +244,16 @@ static lnorm_status forward(int type, const struct lnorm_forward_args *args, con
     if (!(args->eps >= 0 && args->eps <= (type == LNORM_KERNELS_F32 ? (double)FLT_MAX : DBL_MAX))) {
         return LNORM_ERROR_EPS;
     }
-    struct argument list[] = {
-        {args->y, WRITE_TENSOR, rows, cols, args->y_stride, 0, 0, 0, 0},
-        {args->x, READ_TENSOR, rows, cols, args->x_stride, 0, 0, 0, 0},
-        {args->gamma, READ, 1, cols, 0, 0, 0, 0, 0},
-        {args->beta, READ, 1, cols, 0, 0, 0, 0, 0},
-        {args->mean, WRITE, 1, rows, 0, 0, 0, 0, 0},
-        {args->rstd, WRITE, 1, rows, 0, 0, 0, 0, 0},
-    };
-    const lnorm_status status = check_memory(list, COUNT(list), element);
+    struct argument list[6];
+    if (!describe_tensor(&list[0], WRITE_TENSOR, args->y, rows, cols, args->y_stride, element) ||
+        !describe_array(&list[1], WRITE, args->mean, rows, element) ||
+        !describe_array(&list[2], WRITE, args->rstd, rows, element) ||
+        !describe_tensor(&list[3], READ_TENSOR, args->x, rows, cols, args->x_stride, element) ||
+        !describe_array(&list[4], READ, args->gamma, cols, element) ||
+        !describe_array(&list[5], READ, args->beta, cols, element)) {
+        return LNORM_ERROR_SIZE;
+    }
+    const lnorm_status status = check_overlaps(list, COUNT(list));
     if (status != LNORM_OK) {
         return status;
     }
@@ -295,18 +295,19 @@ static lnorm_status backward(int type, const struct lnorm_backward_args *given, 
     if (!wants_sums || needed == 0) {
         args.workspace = NULL;
     }
-    struct argument list[] = {
-        {args.dx, WRITE_TENSOR, rows, cols, args.dx_stride, 0, 0, 0, 0},
-        {args.dgamma, WRITE, 1, cols, 0, 0, 0, 0, 0},
-        {args.dbeta, WRITE, 1, cols, 0, 0, 0, 0, 0},
-        {args.workspace, WRITE, 1, needed / element, 0, 0, 0, 0, 0},
-        {args.dy, READ_TENSOR, rows, cols, args.dy_stride, 0, 0, 0, 0},
-        {args.x, READ_TENSOR, rows, cols, args.x_stride, 0, 0, 0, 0},
-        {args.mean, READ, 1, rows, 0, 0, 0, 0, 0},
-        {args.rstd, READ, 1, rows, 0, 0, 0, 0, 0},
-        {args.gamma, READ, 1, cols, 0, 0, 0, 0, 0},
-    };
-    const lnorm_status status = check_memory(list, COUNT(list), element);
+    struct argument list[9];
+    if (!describe_tensor(&list[0], WRITE_TENSOR, args.dx, rows, cols, args.dx_stride, element) ||
+        !describe_array(&list[1], WRITE, args.dgamma, cols, element) ||
+        !describe_array(&list[2], WRITE, args.dbeta, cols, element) ||
+        !describe_array(&list[3], WRITE, args.workspace, needed / element, element) ||
+        !describe_tensor(&list[4], READ_TENSOR, args.dy, rows, cols, args.dy_stride, element) ||
+        !describe_tensor(&list[5], READ_TENSOR, args.x, rows, cols, args.x_stride, element) ||
+        !describe_array(&list[6], READ, args.mean, rows, element) ||
+        !describe_array(&list[7], READ, args.rstd, rows, element) ||
+        !describe_array(&list[8], READ, args.gamma, cols, element)) {
+        return LNORM_ERROR_SIZE;
+    }
+    const lnorm_status status = check_overlaps(list, COUNT(list));
     if (status != LNORM_OK) {
         return status;
     }

@@ -1,37 +1,46 @@
-/* The sums over one row that forward and backward need, in the canonical order.
+/* The sums over rows that forward and backward need, in the canonical order.
  *
  * Parameters: TYPE, REAL, and the vec_*.h of an instruction set.
  *
  * The order, which fixes the bits (docs/numerics.md says why it is this one):
  *   - a virtual vector is 64 bytes; the last of a row is filled up with elements that add nothing;
- *   - a step is 8 vectors: the even ones are summed in order, so are the odd ones, then both are added;
- *   - a block is 8 steps: the even ones are summed in order, so are the odd ones, then both are added;
+ *   - a step is 16 vectors: the even ones are summed in order, so are the odd ones, then both are added;
+ *   - a block is 4 steps, summed in order;
  *   - blocks are summed in order, and the error of each addition is found exactly and summed beside them;
  *   - last, the lanes are added pairwise, again with the error of each addition.
- * So no chain of roundings is longer than about a dozen, however long the row.
+ *
+ * Sums of a batch of rows go through the last of these together, one row a lane.
  */
 
-#define STEP_VECS ((size_t)8)
-#define BLOCK_STEPS ((size_t)8)
+#define STEP_VECS ((size_t)16)
+#define BLOCK_STEPS ((size_t)4)
+#define STEP (STEP_VECS * LANES)
+#define BLOCK (BLOCK_STEPS * STEP)
 
-/* c, g, and g * c, summed per lane. */
+/* Rows of a batch: the lanes of a vector, so that what follows the sums is done for all of them at once. */
+#define BATCH_ROWS LANES
+
+/* Bytes from an element that is read to the one that is asked for ahead. */
+#define PREFETCH_BYTES ((size_t)4096)
+
+/* c, g * c, and g, summed per lane. */
 struct TYPED(vec_sums) {
-    vec c, g, gc;
+    vec c, gc, g;
 };
 
-/* The same of the whole row; sum + lost is the sum to nearly twice the precision of what was added. */
-struct TYPED(row_sum) {
-    REAL sum, lost;
-};
-struct TYPED(row_sums) {
-    struct TYPED(row_sum) c, g, gc;
-};
-
-/* One row as the sums see it: c = x * scale - centre and g = dy * gamma - g_centre. Without dy, g is c. */
+/* One row as the sums see it: c = centre - x, or where scaled centre - x * scale, and g = g_centre - dy * gamma.
+ * (x - centre would need one more instruction, as only what is subtracted may come from memory.)
+ * Without dy there is no g, and c * c is summed instead of g * c. */
 struct TYPED(row) {
     const REAL *x, *dy, *gamma;
     size_t cols;
+    int scaled;
     REAL scale, centre, g_centre;
+};
+
+/* A number in each lane to nearly twice the precision: sum + lost. */
+struct TYPED(two_part) {
+    vec sum, lost;
 };
 
 /* The first n lanes, n from 1 to LANES; where the compiler sees that n is LANES, the whole vector. */
@@ -55,21 +64,18 @@ static KERNEL_INLINE vec TYPED(keep)(vec v, size_t n)
 }
 
 /* a + b exactly, as the rounded sum and what rounding lost (Knuth). */
-static KERNEL_INLINE void TYPED(two_sum)(REAL a, REAL b, REAL *sum, REAL *lost)
+static KERNEL_INLINE struct TYPED(two_part) TYPED(two_sum)(vec a, vec b)
 {
-    const REAL s = a + b;
-    const REAL b_part = s - a;
-    *lost = (a - (s - b_part)) + (b - b_part);
-    *sum = s;
-}
-
-static KERNEL_INLINE void TYPED(vec_two_sum)(vec *sum, vec *lost, vec b)
-{
-    const vec a = *sum;
     const vec s = vec_add(a, b);
     const vec b_part = vec_sub(s, a);
-    *lost = vec_add(*lost, vec_add(vec_sub(a, vec_sub(s, b_part)), vec_sub(b, b_part)));
-    *sum = s;
+    return (struct TYPED(two_part)){s, vec_add(vec_sub(a, vec_sub(s, b_part)), vec_sub(b, b_part))};
+}
+
+static KERNEL_INLINE void TYPED(add_exactly)(vec *sum, vec *lost, vec term)
+{
+    const struct TYPED(two_part) s = TYPED(two_sum)(*sum, term);
+    *sum = s.sum;
+    *lost = vec_add(*lost, s.lost);
 }
 
 static KERNEL_INLINE struct TYPED(vec_sums) TYPED(no_sums)(void)
@@ -81,20 +87,23 @@ static KERNEL_INLINE struct TYPED(vec_sums) TYPED(no_sums)(void)
 static KERNEL_INLINE void TYPED(add_sums)(struct TYPED(vec_sums) * to, struct TYPED(vec_sums) from)
 {
     to->c = vec_add(to->c, from.c);
-    to->g = vec_add(to->g, from.g);
     to->gc = vec_add(to->gc, from.gc);
+    to->g = vec_add(to->g, from.g);
 }
 
 /* Adds the n elements from column i, n <= LANES. */
 static KERNEL_INLINE void TYPED(add_vec)(struct TYPED(vec_sums) * to, const struct TYPED(row) * row, size_t i, size_t n)
 {
+    PREFETCH((const char *)(row->x + i) + PREFETCH_BYTES);
     const vec x = TYPED(load)(row->x + i, n);
-    const vec c = TYPED(keep)(vec_fma(x, vec_set1(row->scale), vec_set1(-row->centre)), n);
+    const vec centre = vec_set1(row->centre);
+    const vec c = TYPED(keep)(row->scaled ? vec_fnma(x, vec_set1(row->scale), centre) : vec_sub(centre, x), n);
     vec g = c;
     if (row->dy != NULL) {
+        PREFETCH((const char *)(row->dy + i) + PREFETCH_BYTES);
         const vec dy = TYPED(load)(row->dy + i, n);
-        const vec minus_centre = vec_set1(-row->g_centre);
-        g = row->gamma != NULL ? vec_fma(dy, TYPED(load)(row->gamma + i, n), minus_centre) : vec_add(dy, minus_centre);
+        const vec g_centre = vec_set1(row->g_centre);
+        g = row->gamma != NULL ? vec_fnma(dy, TYPED(load)(row->gamma + i, n), g_centre) : vec_sub(g_centre, dy);
         g = TYPED(keep)(g, n);
         to->g = vec_add(to->g, g);
     }
@@ -102,101 +111,149 @@ static KERNEL_INLINE void TYPED(add_vec)(struct TYPED(vec_sums) * to, const stru
     to->gc = vec_fma(g, c, to->gc);
 }
 
-/* The n elements from column i, at most 8 vectors. */
+/* The sums of a step: the n elements from column i, at most 16 vectors. */
 static KERNEL_INLINE struct TYPED(vec_sums) TYPED(sum_step)(const struct TYPED(row) * row, size_t i, size_t n)
 {
     struct TYPED(vec_sums) even = TYPED(no_sums)(), odd = TYPED(no_sums)();
-    size_t done = 0;
-    for (; done + 2 * LANES <= n; done += 2 * LANES) {
-        TYPED(add_vec)(&even, row, i + done, LANES);
-        TYPED(add_vec)(&odd, row, i + done + LANES, LANES);
+    const size_t end = i + n;
+    ROLLED for (; i + 2 * LANES <= end; i += 2 * LANES) {
+        TYPED(add_vec)(&even, row, i, LANES);
+        TYPED(add_vec)(&odd, row, i + LANES, LANES);
     }
-    if (done + LANES <= n) {
-        TYPED(add_vec)(&even, row, i + done, LANES);
-        done += LANES;
-        if (done < n) {
-            TYPED(add_vec)(&odd, row, i + done, n - done);
+    if (i + LANES <= end) {
+        TYPED(add_vec)(&even, row, i, LANES);
+        i += LANES;
+        if (i < end) {
+            TYPED(add_vec)(&odd, row, i, end - i);
         }
-    } else if (done < n) {
-        TYPED(add_vec)(&even, row, i + done, n - done);
+    } else if (i < end) {
+        TYPED(add_vec)(&even, row, i, end - i);
     }
     TYPED(add_sums)(&even, odd);
     return even;
 }
 
-/* The n elements from column i, at most 8 steps. */
+/* The sums of a block: the n elements from column i, at most 4 steps. */
 static KERNEL_INLINE struct TYPED(vec_sums) TYPED(sum_block)(const struct TYPED(row) * row, size_t i, size_t n)
 {
-    const size_t step = STEP_VECS * LANES;
-    struct TYPED(vec_sums) even = TYPED(no_sums)(), odd = TYPED(no_sums)();
-    size_t done = 0;
-    for (; done + 2 * step <= n; done += 2 * step) {
-        TYPED(add_sums)(&even, TYPED(sum_step)(row, i + done, step));
-        TYPED(add_sums)(&odd, TYPED(sum_step)(row, i + done + step, step));
+    struct TYPED(vec_sums) sums = TYPED(sum_step)(row, i, n < STEP ? n : STEP);
+    ROLLED for (size_t done = STEP; done < n; done += STEP) {
+        TYPED(add_sums)(&sums, TYPED(sum_step)(row, i + done, n - done < STEP ? n - done : STEP));
     }
-    if (done + step <= n) {
-        TYPED(add_sums)(&even, TYPED(sum_step)(row, i + done, step));
-        done += step;
-        if (done < n) {
-            TYPED(add_sums)(&odd, TYPED(sum_step)(row, i + done, n - done));
-        }
-    } else if (done < n) {
-        TYPED(add_sums)(&even, TYPED(sum_step)(row, i + done, n - done));
-    }
-    TYPED(add_sums)(&even, odd);
-    return even;
+    return sums;
 }
 
-static KERNEL_INLINE struct TYPED(row_sums) TYPED(sum_lanes)(struct TYPED(vec_sums) sums, const struct TYPED(row) * row)
+/* Writes the sums of c to sum[0], of g * c to sum[pitch] and of g to sum[2 * pitch]; and to lost, for a row longer than
+ * a block, what they lost. */
+static KERNEL_INLINE void TYPED(sum_row)(const struct TYPED(row) * row, vec *sum, vec *lost, size_t pitch)
 {
-    REAL sum[2], lost[2];
-    struct TYPED(row_sums) all = {0};
-    vec_sum2(sums.c, sums.gc, sum, lost);
-    all.c = (struct TYPED(row_sum)){sum[0], lost[0]};
-    all.gc = (struct TYPED(row_sum)){sum[1], lost[1]};
-    if (row->dy != NULL) {
-        vec_sum2(sums.g, vec_set1(0), sum, lost);
-        all.g = (struct TYPED(row_sum)){sum[0], lost[0]};
-    }
-    return all;
-}
-
-/* Adds the errors of many additions, which together may be more than one rounding of the sum. */
-static KERNEL_INLINE void TYPED(carry)(struct TYPED(row_sum) * to, REAL lost)
-{
-    TYPED(two_sum)(to->sum, to->lost + lost, &to->sum, &to->lost);
-}
-
-static KERNEL_INLINE struct TYPED(row_sums) TYPED(sum_row)(const struct TYPED(row) * row)
-{
-    const size_t block = BLOCK_STEPS * STEP_VECS * LANES;
     const size_t cols = row->cols;
-    struct TYPED(vec_sums) sums = TYPED(sum_block)(row, 0, cols < block ? cols : block);
-    if (cols <= block) {
-        return TYPED(sum_lanes)(sums, row);
-    }
-    struct TYPED(vec_sums) lost = TYPED(no_sums)();
-    for (size_t i = block; i < cols; i += block) {
-        const struct TYPED(vec_sums) next = TYPED(sum_block)(row, i, cols - i < block ? cols - i : block);
-        TYPED(vec_two_sum)(&sums.c, &lost.c, next.c);
-        TYPED(vec_two_sum)(&sums.gc, &lost.gc, next.gc);
+    struct TYPED(vec_sums) sums = TYPED(sum_block)(row, 0, cols < BLOCK ? cols : BLOCK);
+    if (cols > BLOCK) {
+        struct TYPED(vec_sums) errors = TYPED(no_sums)();
+        for (size_t i = BLOCK; i < cols; i += BLOCK) {
+            const struct TYPED(vec_sums) next = TYPED(sum_block)(row, i, cols - i < BLOCK ? cols - i : BLOCK);
+            TYPED(add_exactly)(&sums.c, &errors.c, next.c);
+            TYPED(add_exactly)(&sums.gc, &errors.gc, next.gc);
+            if (row->dy != NULL) {
+                TYPED(add_exactly)(&sums.g, &errors.g, next.g);
+            }
+        }
+        lost[0] = errors.c;
+        lost[pitch] = errors.gc;
         if (row->dy != NULL) {
-            TYPED(vec_two_sum)(&sums.g, &lost.g, next.g);
+            lost[2 * pitch] = errors.g;
         }
     }
-    struct TYPED(row_sums) all = TYPED(sum_lanes)(sums, row);
-    const struct TYPED(row_sums) more = TYPED(sum_lanes)(lost, row);
-    TYPED(carry)(&all.c, more.c.sum);
-    TYPED(carry)(&all.g, more.g.sum);
-    TYPED(carry)(&all.gc, more.gc.sum);
-    return all;
+    sum[0] = sums.c;
+    sum[pitch] = sums.gc;
+    if (row->dy != NULL) {
+        sum[2 * pitch] = sums.g;
+    }
 }
 
-/* (a.sum + a.lost) / n in the same two parts. */
-static KERNEL_INLINE struct TYPED(row_sum) TYPED(divide)(struct TYPED(row_sum) a, REAL n, REAL reciprocal)
+/* Where the sums of a batch lie: those of the first quantity of all rows from 0 on, those of the next from `pitch` on. */
+struct TYPED(places) {
+    size_t quantities, rows, pitch;
+};
+
+/* The pitch is a power of two, LANES at most; so small that one row's quantities share a vector. */
+static KERNEL_INLINE struct TYPED(places) TYPED(places_of)(size_t quantities, size_t rows)
 {
-    const REAL quotient = a.sum * reciprocal;
-    return (struct TYPED(row_sum)){quotient, (real_fma(-quotient, n, a.sum) + a.lost) * reciprocal};
+    size_t pitch = quantities > 2 ? LANES / 4 : LANES / 2;
+    while (pitch < rows) {
+        pitch *= 2;
+    }
+    return (struct TYPED(places)){quantities, rows, pitch};
+}
+
+/* One level of adding the lanes of all vectors: lane i to lane i + unit. Vectors v and v + unit become one: v. */
+static KERNEL_INLINE void TYPED(add_lanes)(vec *sum, vec *lost, struct TYPED(places) * at, int has_lost, size_t unit)
+{
+    const size_t end = unit >= at->pitch ? at->quantities * at->pitch : at->rows;
+    for (size_t q = 0; q < at->quantities && q * at->pitch < unit; q++) {
+        for (size_t v = q * at->pitch; v < q * at->pitch + at->rows && v < unit; v++) {
+            const size_t w = v + unit < end ? v + unit : v;
+            const struct TYPED(two_part) s =
+                TYPED(two_sum)(vec_even(sum[v], sum[w], (int)unit), vec_odd(sum[v], sum[w], (int)unit));
+            vec errors = s.lost;
+            if (has_lost) {
+                errors = vec_add(
+                    vec_add(vec_even(lost[v], lost[w], (int)unit), vec_odd(lost[v], lost[w], (int)unit)), errors);
+            }
+            sum[v] = s.sum;
+            lost[v] = errors;
+        }
+    }
+    if (unit < at->pitch) {
+        at->rows = at->rows < unit ? at->rows : unit;
+    } else {
+        at->quantities = at->quantities < unit / at->pitch ? at->quantities : unit / at->pitch;
+    }
+}
+
+static KERNEL_INLINE void TYPED(add_all_lanes)(vec *sum, vec *lost, struct TYPED(places) at, int has_lost)
+{
+    TYPED(add_lanes)(sum, lost, &at, has_lost, LANES / 2);
+    TYPED(add_lanes)(sum, lost, &at, 1, LANES / 4);
+    TYPED(add_lanes)(sum, lost, &at, 1, LANES / 8);
+    if (LANES == 16) {
+        TYPED(add_lanes)(sum, lost, &at, 1, 1);
+    }
+}
+
+/* Adds the lanes of each vector, all of which are overwritten; the total of a vector goes to the same place of totals
+ * and of what they lost. Both have room for LANES elements behind the last, and are set there to numbers of no meaning. */
+static NOINLINE void TYPED(total)(vec *sum, vec *lost, struct TYPED(places) at, int has_lost, REAL *totals,
+                                  REAL *totals_lost)
+{
+    const size_t together = LANES / at.pitch; /* quantities in one go */
+    for (size_t q = 0; q < at.quantities; q += together) {
+        const size_t begin = q * at.pitch;
+        vec *const s = sum + begin, *const e = lost + begin;
+        if (at.rows == LANES && !has_lost) {
+            TYPED(add_all_lanes)(s, e, (struct TYPED(places)){1, LANES, LANES}, 0);
+        } else {
+            const size_t left = at.quantities - q;
+            TYPED(add_all_lanes)
+            (s, e, (struct TYPED(places)){left < together ? left : together, at.rows, at.pitch}, has_lost);
+        }
+        const struct TYPED(two_part) all = TYPED(two_sum)(s[0], e[0]);
+        vec_store(totals + begin, all.sum);
+        vec_store(totals + begin + LANES, all.sum);
+        vec_store(totals_lost + begin, all.lost);
+        vec_store(totals_lost + begin + LANES, all.lost);
+    }
+}
+
+/* total / n. */
+static KERNEL_INLINE struct TYPED(two_part) TYPED(divide)(const REAL *total, const REAL *lost, vec n, vec reciprocal)
+{
+    const vec sum = vec_load(total);
+    const vec quotient = vec_mul(sum, reciprocal);
+    return (struct TYPED(two_part)){
+        quotient,
+        vec_mul(vec_add(vec_fnma(quotient, n, sum), vec_load(lost)), reciprocal)};
 }
 
 /* Places from which the first guess of a mean is taken: 0, cols/8, 2*(cols/8), ... */

@@ -54,17 +54,59 @@ static INLINE vec_f32 vec_fma_f32(vec_f32 a, vec_f32 b, vec_f32 c)
 {
     return (vec_f32){_mm256_fmadd_ps(a.a, b.a, c.a), _mm256_fmadd_ps(a.b, b.b, c.b)};
 }
-static INLINE void vec_sum2_f32(vec_f32 a, vec_f32 b, float sum[2], float lost[2])
+static INLINE vec_f32 vec_fnma_f32(vec_f32 a, vec_f32 b, vec_f32 c)
 {
-    ymm_sum2_f32(a.a, a.b, b.a, b.b, sum, lost);
+    return (vec_f32){_mm256_fnmadd_ps(a.a, b.a, c.a), _mm256_fnmadd_ps(a.b, b.b, c.b)};
 }
-static INLINE float real_fma_f32(float a, float b, float c)
+static INLINE vec_f32 vec_fms_f32(vec_f32 a, vec_f32 b, vec_f32 c)
 {
-    return _mm_cvtss_f32(_mm_fmadd_ss(_mm_set_ss(a), _mm_set_ss(b), _mm_set_ss(c)));
+    return (vec_f32){_mm256_fmsub_ps(a.a, b.a, c.a), _mm256_fmsub_ps(a.b, b.b, c.b)};
 }
-static INLINE float real_sqrt_f32(float a)
+static INLINE vec_f32 vec_div_f32(vec_f32 a, vec_f32 b)
 {
-    return _mm_cvtss_f32(_mm_sqrt_ss(_mm_set_ss(a)));
+    return (vec_f32){_mm256_div_ps(a.a, b.a), _mm256_div_ps(a.b, b.b)};
+}
+static INLINE vec_f32 vec_sqrt_f32(vec_f32 a)
+{
+    return (vec_f32){_mm256_sqrt_ps(a.a), _mm256_sqrt_ps(a.b)};
+}
+static INLINE __m256 choose_f32(__m256 a, __m256 b, __m256 x, __m256 y)
+{
+    return _mm256_blendv_ps(y, x, _mm256_cmp_ps(a, b, _CMP_LT_OQ));
+}
+static INLINE vec_f32 vec_if_less_f32(vec_f32 a, vec_f32 b, vec_f32 x, vec_f32 y)
+{
+    return (vec_f32){choose_f32(a.a, b.a, x.a, y.a), choose_f32(a.b, b.b, x.b, y.b)};
+}
+static INLINE __m256 even_f32(__m256 a, __m256 b, int unit)
+{
+    switch (unit) {
+    case 4:
+        return _mm256_permute2f128_ps(a, b, 0x20);
+    case 2:
+        return _mm256_castpd_ps(_mm256_unpacklo_pd(_mm256_castps_pd(a), _mm256_castps_pd(b)));
+    default:
+        return _mm256_blend_ps(a, _mm256_moveldup_ps(b), 0xaa);
+    }
+}
+static INLINE __m256 odd_f32(__m256 a, __m256 b, int unit)
+{
+    switch (unit) {
+    case 4:
+        return _mm256_permute2f128_ps(a, b, 0x31);
+    case 2:
+        return _mm256_castpd_ps(_mm256_unpackhi_pd(_mm256_castps_pd(a), _mm256_castps_pd(b)));
+    default:
+        return _mm256_blend_ps(_mm256_movehdup_ps(a), b, 0xaa);
+    }
+}
+static INLINE vec_f32 vec_even_f32(vec_f32 a, vec_f32 b, int unit)
+{
+    return unit == 8 ? (vec_f32){a.a, b.a} : (vec_f32){even_f32(a.a, b.a, unit), even_f32(a.b, b.b, unit)};
+}
+static INLINE vec_f32 vec_odd_f32(vec_f32 a, vec_f32 b, int unit)
+{
+    return unit == 8 ? (vec_f32){a.b, b.b} : (vec_f32){odd_f32(a.a, b.a, unit), odd_f32(a.b, b.b, unit)};
 }
 
 typedef struct {
@@ -120,15 +162,49 @@ static INLINE vec_f64 vec_fma_f64(vec_f64 a, vec_f64 b, vec_f64 c)
 {
     return (vec_f64){_mm256_fmadd_pd(a.a, b.a, c.a), _mm256_fmadd_pd(a.b, b.b, c.b)};
 }
-static INLINE void vec_sum2_f64(vec_f64 a, vec_f64 b, double sum[2], double lost[2])
+static INLINE vec_f64 vec_fnma_f64(vec_f64 a, vec_f64 b, vec_f64 c)
 {
-    ymm_sum2_f64(a.a, a.b, b.a, b.b, sum, lost);
+    return (vec_f64){_mm256_fnmadd_pd(a.a, b.a, c.a), _mm256_fnmadd_pd(a.b, b.b, c.b)};
 }
-static INLINE double real_fma_f64(double a, double b, double c)
+static INLINE vec_f64 vec_fms_f64(vec_f64 a, vec_f64 b, vec_f64 c)
 {
-    return _mm_cvtsd_f64(_mm_fmadd_sd(_mm_set_sd(a), _mm_set_sd(b), _mm_set_sd(c)));
+    return (vec_f64){_mm256_fmsub_pd(a.a, b.a, c.a), _mm256_fmsub_pd(a.b, b.b, c.b)};
 }
-static INLINE double real_sqrt_f64(double a)
+static INLINE vec_f64 vec_div_f64(vec_f64 a, vec_f64 b)
 {
-    return _mm_cvtsd_f64(_mm_sqrt_sd(_mm_set_sd(a), _mm_set_sd(a)));
+    return (vec_f64){_mm256_div_pd(a.a, b.a), _mm256_div_pd(a.b, b.b)};
+}
+static INLINE vec_f64 vec_sqrt_f64(vec_f64 a)
+{
+    return (vec_f64){_mm256_sqrt_pd(a.a), _mm256_sqrt_pd(a.b)};
+}
+static INLINE __m256d choose_f64(__m256d a, __m256d b, __m256d x, __m256d y)
+{
+    return _mm256_blendv_pd(y, x, _mm256_cmp_pd(a, b, _CMP_LT_OQ));
+}
+static INLINE vec_f64 vec_if_less_f64(vec_f64 a, vec_f64 b, vec_f64 x, vec_f64 y)
+{
+    return (vec_f64){choose_f64(a.a, b.a, x.a, y.a), choose_f64(a.b, b.b, x.b, y.b)};
+}
+static INLINE vec_f64 vec_even_f64(vec_f64 a, vec_f64 b, int unit)
+{
+    switch (unit) {
+    case 4:
+        return (vec_f64){a.a, b.a};
+    case 2:
+        return (vec_f64){_mm256_permute2f128_pd(a.a, b.a, 0x20), _mm256_permute2f128_pd(a.b, b.b, 0x20)};
+    default:
+        return (vec_f64){_mm256_unpacklo_pd(a.a, b.a), _mm256_unpacklo_pd(a.b, b.b)};
+    }
+}
+static INLINE vec_f64 vec_odd_f64(vec_f64 a, vec_f64 b, int unit)
+{
+    switch (unit) {
+    case 4:
+        return (vec_f64){a.b, b.b};
+    case 2:
+        return (vec_f64){_mm256_permute2f128_pd(a.a, b.a, 0x31), _mm256_permute2f128_pd(a.b, b.b, 0x31)};
+    default:
+        return (vec_f64){_mm256_unpackhi_pd(a.a, b.a), _mm256_unpackhi_pd(a.b, b.b)};
+    }
 }

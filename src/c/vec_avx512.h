@@ -46,21 +46,57 @@ static INLINE vec_f32 vec_fma_f32(vec_f32 a, vec_f32 b, vec_f32 c)
 {
     return _mm512_fmadd_ps(a, b, c);
 }
-static INLINE __m256 upper_f32(vec_f32 v)
+static INLINE vec_f32 vec_fnma_f32(vec_f32 a, vec_f32 b, vec_f32 c)
 {
-    return _mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd(v), 1));
+    return _mm512_fnmadd_ps(a, b, c);
 }
-static INLINE void vec_sum2_f32(vec_f32 a, vec_f32 b, float sum[2], float lost[2])
+static INLINE vec_f32 vec_fms_f32(vec_f32 a, vec_f32 b, vec_f32 c)
 {
-    ymm_sum2_f32(_mm512_castps512_ps256(a), upper_f32(a), _mm512_castps512_ps256(b), upper_f32(b), sum, lost);
+    return _mm512_fmsub_ps(a, b, c);
 }
-static INLINE float real_fma_f32(float a, float b, float c)
+static INLINE vec_f32 vec_div_f32(vec_f32 a, vec_f32 b)
 {
-    return _mm_cvtss_f32(_mm_fmadd_ss(_mm_set_ss(a), _mm_set_ss(b), _mm_set_ss(c)));
+    return _mm512_div_ps(a, b);
 }
-static INLINE float real_sqrt_f32(float a)
+static INLINE vec_f32 vec_sqrt_f32(vec_f32 a)
 {
-    return _mm_cvtss_f32(_mm_sqrt_ss(_mm_set_ss(a)));
+    return _mm512_sqrt_ps(a);
+}
+static INLINE vec_f32 vec_if_less_f32(vec_f32 a, vec_f32 b, vec_f32 x, vec_f32 y)
+{
+    return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, b, _CMP_LT_OQ), y, x);
+}
+static INLINE __m512d even_f64(__m512d a, __m512d b, int unit)
+{
+    switch (unit) {
+    case 4:
+        return _mm512_shuffle_f64x2(a, b, 0x44);
+    case 2:
+        return _mm512_permutex2var_pd(a, _mm512_setr_epi64(0, 1, 8, 9, 4, 5, 12, 13), b);
+    default:
+        return _mm512_unpacklo_pd(a, b);
+    }
+}
+static INLINE __m512d odd_f64(__m512d a, __m512d b, int unit)
+{
+    switch (unit) {
+    case 4:
+        return _mm512_shuffle_f64x2(a, b, 0xee);
+    case 2:
+        return _mm512_permutex2var_pd(a, _mm512_setr_epi64(2, 3, 10, 11, 6, 7, 14, 15), b);
+    default:
+        return _mm512_unpackhi_pd(a, b);
+    }
+}
+static INLINE vec_f32 vec_even_f32(vec_f32 a, vec_f32 b, int unit)
+{
+    return unit == 1 ? _mm512_mask_moveldup_ps(a, 0xaaaa, b)
+                     : _mm512_castpd_ps(even_f64(_mm512_castps_pd(a), _mm512_castps_pd(b), unit / 2));
+}
+static INLINE vec_f32 vec_odd_f32(vec_f32 a, vec_f32 b, int unit)
+{
+    return unit == 1 ? _mm512_mask_movehdup_ps(b, 0x5555, a)
+                     : _mm512_castpd_ps(odd_f64(_mm512_castps_pd(a), _mm512_castps_pd(b), unit / 2));
 }
 
 typedef __m512d vec_f64;
@@ -109,16 +145,31 @@ static INLINE vec_f64 vec_fma_f64(vec_f64 a, vec_f64 b, vec_f64 c)
 {
     return _mm512_fmadd_pd(a, b, c);
 }
-static INLINE void vec_sum2_f64(vec_f64 a, vec_f64 b, double sum[2], double lost[2])
+static INLINE vec_f64 vec_fnma_f64(vec_f64 a, vec_f64 b, vec_f64 c)
 {
-    ymm_sum2_f64(_mm512_castpd512_pd256(a), _mm512_extractf64x4_pd(a, 1), _mm512_castpd512_pd256(b),
-                 _mm512_extractf64x4_pd(b, 1), sum, lost);
+    return _mm512_fnmadd_pd(a, b, c);
 }
-static INLINE double real_fma_f64(double a, double b, double c)
+static INLINE vec_f64 vec_fms_f64(vec_f64 a, vec_f64 b, vec_f64 c)
 {
-    return _mm_cvtsd_f64(_mm_fmadd_sd(_mm_set_sd(a), _mm_set_sd(b), _mm_set_sd(c)));
+    return _mm512_fmsub_pd(a, b, c);
 }
-static INLINE double real_sqrt_f64(double a)
+static INLINE vec_f64 vec_div_f64(vec_f64 a, vec_f64 b)
 {
-    return _mm_cvtsd_f64(_mm_sqrt_sd(_mm_set_sd(a), _mm_set_sd(a)));
+    return _mm512_div_pd(a, b);
+}
+static INLINE vec_f64 vec_sqrt_f64(vec_f64 a)
+{
+    return _mm512_sqrt_pd(a);
+}
+static INLINE vec_f64 vec_if_less_f64(vec_f64 a, vec_f64 b, vec_f64 x, vec_f64 y)
+{
+    return _mm512_mask_blend_pd(_mm512_cmp_pd_mask(a, b, _CMP_LT_OQ), y, x);
+}
+static INLINE vec_f64 vec_even_f64(vec_f64 a, vec_f64 b, int unit)
+{
+    return even_f64(a, b, unit);
+}
+static INLINE vec_f64 vec_odd_f64(vec_f64 a, vec_f64 b, int unit)
+{
+    return odd_f64(a, b, unit);
 }

@@ -59,46 +59,62 @@ static INLINE vec_f32 vec_fma_f32(vec_f32 x, vec_f32 y, vec_f32 z)
     return (vec_f32){vfmaq_f32(z.a, x.a, y.a), vfmaq_f32(z.b, x.b, y.b), vfmaq_f32(z.c, x.c, y.c),
                      vfmaq_f32(z.d, x.d, y.d)};
 }
-static INLINE float32x4_t q_two_sum_f32(float32x4_t a, float32x4_t b, float32x4_t *lost)
+static INLINE vec_f32 vec_fnma_f32(vec_f32 x, vec_f32 y, vec_f32 z)
 {
-    const float32x4_t s = vaddq_f32(a, b);
-    const float32x4_t b_part = vsubq_f32(s, a);
-    *lost = vaddq_f32(vsubq_f32(a, vsubq_f32(s, b_part)), vsubq_f32(b, b_part));
-    return s;
+    return (vec_f32){vfmsq_f32(z.a, x.a, y.a), vfmsq_f32(z.b, x.b, y.b), vfmsq_f32(z.c, x.c, y.c),
+                     vfmsq_f32(z.d, x.d, y.d)};
 }
-/* The sums of lanes i, i + 4, i + 8 and i + 12. */
-static INLINE float32x4_t q_sum_f32(vec_f32 v, float32x4_t *lost)
+static INLINE vec_f32 vec_fms_f32(vec_f32 x, vec_f32 y, vec_f32 z)
 {
-    float32x4_t ac_lost, bd_lost, error;
-    const float32x4_t ac = q_two_sum_f32(v.a, v.c, &ac_lost), bd = q_two_sum_f32(v.b, v.d, &bd_lost);
-    const float32x4_t s = q_two_sum_f32(ac, bd, &error);
-    *lost = vaddq_f32(vaddq_f32(ac_lost, bd_lost), error);
-    return s;
+    return (vec_f32){vfmaq_f32(vnegq_f32(z.a), x.a, y.a), vfmaq_f32(vnegq_f32(z.b), x.b, y.b), vfmaq_f32(vnegq_f32(z.c), x.c, y.c),
+                     vfmaq_f32(vnegq_f32(z.d), x.d, y.d)};
 }
-static INLINE void vec_sum2_f32(vec_f32 x, vec_f32 y, float sum[2], float lost[2])
+static INLINE vec_f32 vec_div_f32(vec_f32 x, vec_f32 y)
 {
-    float32x4_t a_lost, b_lost, error;
-    const float32x4_t a = q_sum_f32(x, &a_lost), b = q_sum_f32(y, &b_lost);
-    /* From here on the lower half belongs to x, the upper one to y. */
-    float32x4_t s = q_two_sum_f32(vcombine_f32(vget_low_f32(a), vget_low_f32(b)),
-                                  vcombine_f32(vget_high_f32(a), vget_high_f32(b)), &error);
-    float32x4_t e = vaddq_f32(vcombine_f32(vget_low_f32(a_lost), vget_low_f32(b_lost)),
-                              vcombine_f32(vget_high_f32(a_lost), vget_high_f32(b_lost)));
-    e = vaddq_f32(e, error);
-    s = q_two_sum_f32(s, vrev64q_f32(s), &error);
-    e = vaddq_f32(vaddq_f32(e, vrev64q_f32(e)), error);
-    sum[0] = vgetq_lane_f32(s, 0);
-    sum[1] = vgetq_lane_f32(s, 2);
-    lost[0] = vgetq_lane_f32(e, 0);
-    lost[1] = vgetq_lane_f32(e, 2);
+    return (vec_f32){vdivq_f32(x.a, y.a), vdivq_f32(x.b, y.b), vdivq_f32(x.c, y.c), vdivq_f32(x.d, y.d)};
 }
-static INLINE float real_fma_f32(float a, float b, float c)
+static INLINE vec_f32 vec_sqrt_f32(vec_f32 x)
 {
-    return __builtin_fmaf(a, b, c);
+    return (vec_f32){vsqrtq_f32(x.a), vsqrtq_f32(x.b), vsqrtq_f32(x.c), vsqrtq_f32(x.d)};
 }
-static INLINE float real_sqrt_f32(float a)
+static INLINE vec_f32 vec_if_less_f32(vec_f32 x, vec_f32 y, vec_f32 u, vec_f32 v)
 {
-    return vgetq_lane_f32(vsqrtq_f32(vdupq_n_f32(a)), 0);
+    return (vec_f32){vbslq_f32(vcltq_f32(x.a, y.a), u.a, v.a), vbslq_f32(vcltq_f32(x.b, y.b), u.b, v.b),
+                     vbslq_f32(vcltq_f32(x.c, y.c), u.c, v.c), vbslq_f32(vcltq_f32(x.d, y.d), u.d, v.d)};
+}
+static INLINE float32x4_t even_f32(float32x4_t x, float32x4_t y, int unit)
+{
+    return unit == 1 ? vtrn1q_f32(x, y)
+                     : vreinterpretq_f32_f64(vtrn1q_f64(vreinterpretq_f64_f32(x), vreinterpretq_f64_f32(y)));
+}
+static INLINE float32x4_t odd_f32(float32x4_t x, float32x4_t y, int unit)
+{
+    return unit == 1 ? vtrn2q_f32(x, y)
+                     : vreinterpretq_f32_f64(vtrn2q_f64(vreinterpretq_f64_f32(x), vreinterpretq_f64_f32(y)));
+}
+static INLINE vec_f32 vec_even_f32(vec_f32 x, vec_f32 y, int unit)
+{
+    switch (unit) {
+    case 8:
+        return (vec_f32){x.a, x.b, y.a, y.b};
+    case 4:
+        return (vec_f32){x.a, y.a, x.c, y.c};
+    default:
+        return (vec_f32){even_f32(x.a, y.a, unit), even_f32(x.b, y.b, unit), even_f32(x.c, y.c, unit),
+                         even_f32(x.d, y.d, unit)};
+    }
+}
+static INLINE vec_f32 vec_odd_f32(vec_f32 x, vec_f32 y, int unit)
+{
+    switch (unit) {
+    case 8:
+        return (vec_f32){x.c, x.d, y.c, y.d};
+    case 4:
+        return (vec_f32){x.b, y.b, x.d, y.d};
+    default:
+        return (vec_f32){odd_f32(x.a, y.a, unit), odd_f32(x.b, y.b, unit), odd_f32(x.c, y.c, unit),
+                         odd_f32(x.d, y.d, unit)};
+    }
 }
 
 typedef struct {
@@ -160,38 +176,48 @@ static INLINE vec_f64 vec_fma_f64(vec_f64 x, vec_f64 y, vec_f64 z)
     return (vec_f64){vfmaq_f64(z.a, x.a, y.a), vfmaq_f64(z.b, x.b, y.b), vfmaq_f64(z.c, x.c, y.c),
                      vfmaq_f64(z.d, x.d, y.d)};
 }
-static INLINE float64x2_t q_two_sum_f64(float64x2_t a, float64x2_t b, float64x2_t *lost)
+static INLINE vec_f64 vec_fnma_f64(vec_f64 x, vec_f64 y, vec_f64 z)
 {
-    const float64x2_t s = vaddq_f64(a, b);
-    const float64x2_t b_part = vsubq_f64(s, a);
-    *lost = vaddq_f64(vsubq_f64(a, vsubq_f64(s, b_part)), vsubq_f64(b, b_part));
-    return s;
+    return (vec_f64){vfmsq_f64(z.a, x.a, y.a), vfmsq_f64(z.b, x.b, y.b), vfmsq_f64(z.c, x.c, y.c),
+                     vfmsq_f64(z.d, x.d, y.d)};
 }
-/* The sums of lanes i, i + 2, i + 4 and i + 6. */
-static INLINE float64x2_t q_sum_f64(vec_f64 v, float64x2_t *lost)
+static INLINE vec_f64 vec_fms_f64(vec_f64 x, vec_f64 y, vec_f64 z)
 {
-    float64x2_t ac_lost, bd_lost, error;
-    const float64x2_t ac = q_two_sum_f64(v.a, v.c, &ac_lost), bd = q_two_sum_f64(v.b, v.d, &bd_lost);
-    const float64x2_t s = q_two_sum_f64(ac, bd, &error);
-    *lost = vaddq_f64(vaddq_f64(ac_lost, bd_lost), error);
-    return s;
+    return (vec_f64){vfmaq_f64(vnegq_f64(z.a), x.a, y.a), vfmaq_f64(vnegq_f64(z.b), x.b, y.b), vfmaq_f64(vnegq_f64(z.c), x.c, y.c),
+                     vfmaq_f64(vnegq_f64(z.d), x.d, y.d)};
 }
-static INLINE void vec_sum2_f64(vec_f64 x, vec_f64 y, double sum[2], double lost[2])
+static INLINE vec_f64 vec_div_f64(vec_f64 x, vec_f64 y)
 {
-    float64x2_t a_lost, b_lost, error;
-    const float64x2_t a = q_sum_f64(x, &a_lost), b = q_sum_f64(y, &b_lost);
-    const float64x2_t s = q_two_sum_f64(vzip1q_f64(a, b), vzip2q_f64(a, b), &error);
-    const float64x2_t e = vaddq_f64(vaddq_f64(vzip1q_f64(a_lost, b_lost), vzip2q_f64(a_lost, b_lost)), error);
-    sum[0] = vgetq_lane_f64(s, 0);
-    sum[1] = vgetq_lane_f64(s, 1);
-    lost[0] = vgetq_lane_f64(e, 0);
-    lost[1] = vgetq_lane_f64(e, 1);
+    return (vec_f64){vdivq_f64(x.a, y.a), vdivq_f64(x.b, y.b), vdivq_f64(x.c, y.c), vdivq_f64(x.d, y.d)};
 }
-static INLINE double real_fma_f64(double a, double b, double c)
+static INLINE vec_f64 vec_sqrt_f64(vec_f64 x)
 {
-    return __builtin_fma(a, b, c);
+    return (vec_f64){vsqrtq_f64(x.a), vsqrtq_f64(x.b), vsqrtq_f64(x.c), vsqrtq_f64(x.d)};
 }
-static INLINE double real_sqrt_f64(double a)
+static INLINE vec_f64 vec_if_less_f64(vec_f64 x, vec_f64 y, vec_f64 u, vec_f64 v)
 {
-    return vgetq_lane_f64(vsqrtq_f64(vdupq_n_f64(a)), 0);
+    return (vec_f64){vbslq_f64(vcltq_f64(x.a, y.a), u.a, v.a), vbslq_f64(vcltq_f64(x.b, y.b), u.b, v.b),
+                     vbslq_f64(vcltq_f64(x.c, y.c), u.c, v.c), vbslq_f64(vcltq_f64(x.d, y.d), u.d, v.d)};
+}
+static INLINE vec_f64 vec_even_f64(vec_f64 x, vec_f64 y, int unit)
+{
+    switch (unit) {
+    case 4:
+        return (vec_f64){x.a, x.b, y.a, y.b};
+    case 2:
+        return (vec_f64){x.a, y.a, x.c, y.c};
+    default:
+        return (vec_f64){vtrn1q_f64(x.a, y.a), vtrn1q_f64(x.b, y.b), vtrn1q_f64(x.c, y.c), vtrn1q_f64(x.d, y.d)};
+    }
+}
+static INLINE vec_f64 vec_odd_f64(vec_f64 x, vec_f64 y, int unit)
+{
+    switch (unit) {
+    case 4:
+        return (vec_f64){x.c, x.d, y.c, y.d};
+    case 2:
+        return (vec_f64){x.b, y.b, x.d, y.d};
+    default:
+        return (vec_f64){vtrn2q_f64(x.a, y.a), vtrn2q_f64(x.b, y.b), vtrn2q_f64(x.c, y.c), vtrn2q_f64(x.d, y.d)};
+    }
 }

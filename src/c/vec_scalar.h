@@ -3,14 +3,6 @@
  * The loops stay loops, and the functions functions: unrolled, the kernels would be ten times as long.
  */
 
-#if defined(__clang__)
-#define LANE_LOOP _Pragma("clang loop unroll(disable)") for
-#elif defined(__GNUC__)
-#define LANE_LOOP _Pragma("GCC unroll 1") for
-#else
-#define LANE_LOOP for
-#endif
-
 #define VEC_SCALAR(T, S, LANES, FMA, SQRT)                                                                             \
     typedef struct {                                                                                                   \
         T lane[LANES];                                                                                                 \
@@ -18,7 +10,7 @@
     static NOINLINE vec_##S vec_set1_##S(T a)                                                                          \
     {                                                                                                                  \
         vec_##S v;                                                                                                     \
-        LANE_LOOP (int i = 0; i < LANES; i++) {                                                                        \
+        ROLLED for (int i = 0; i < LANES; i++) {                                                                       \
             v.lane[i] = a;                                                                                             \
         }                                                                                                              \
         return v;                                                                                                      \
@@ -26,7 +18,7 @@
     static NOINLINE vec_##S vec_load_##S(const T *p)                                                                   \
     {                                                                                                                  \
         vec_##S v;                                                                                                     \
-        LANE_LOOP (int i = 0; i < LANES; i++) {                                                                        \
+        ROLLED for (int i = 0; i < LANES; i++) {                                                                       \
             v.lane[i] = p[i];                                                                                          \
         }                                                                                                              \
         return v;                                                                                                      \
@@ -34,88 +26,108 @@
     static NOINLINE vec_##S vec_load_first_##S(const T *p, size_t n)                                                   \
     {                                                                                                                  \
         vec_##S v;                                                                                                     \
-        LANE_LOOP (size_t i = 0; i < LANES; i++) {                                                                     \
+        ROLLED for (size_t i = 0; i < LANES; i++) {                                                                    \
             v.lane[i] = i < n ? p[i] : 0;                                                                              \
         }                                                                                                              \
         return v;                                                                                                      \
     }                                                                                                                  \
     static NOINLINE void vec_store_##S(T *p, vec_##S v)                                                                \
     {                                                                                                                  \
-        LANE_LOOP (int i = 0; i < LANES; i++) {                                                                        \
+        ROLLED for (int i = 0; i < LANES; i++) {                                                                       \
             p[i] = v.lane[i];                                                                                          \
         }                                                                                                              \
     }                                                                                                                  \
     static NOINLINE void vec_store_first_##S(T *p, vec_##S v, size_t n)                                                \
     {                                                                                                                  \
-        LANE_LOOP (size_t i = 0; i < n; i++) {                                                                         \
+        ROLLED for (size_t i = 0; i < n; i++) {                                                                        \
             p[i] = v.lane[i];                                                                                          \
         }                                                                                                              \
     }                                                                                                                  \
     static NOINLINE vec_##S vec_keep_first_##S(vec_##S v, size_t n)                                                    \
     {                                                                                                                  \
-        LANE_LOOP (size_t i = n; i < LANES; i++) {                                                                     \
+        ROLLED for (size_t i = n; i < LANES; i++) {                                                                    \
             v.lane[i] = 0;                                                                                             \
         }                                                                                                              \
         return v;                                                                                                      \
     }                                                                                                                  \
     static NOINLINE vec_##S vec_add_##S(vec_##S a, vec_##S b)                                                          \
     {                                                                                                                  \
-        LANE_LOOP (int i = 0; i < LANES; i++) {                                                                        \
+        ROLLED for (int i = 0; i < LANES; i++) {                                                                       \
             a.lane[i] += b.lane[i];                                                                                    \
         }                                                                                                              \
         return a;                                                                                                      \
     }                                                                                                                  \
     static NOINLINE vec_##S vec_sub_##S(vec_##S a, vec_##S b)                                                          \
     {                                                                                                                  \
-        LANE_LOOP (int i = 0; i < LANES; i++) {                                                                        \
+        ROLLED for (int i = 0; i < LANES; i++) {                                                                       \
             a.lane[i] -= b.lane[i];                                                                                    \
         }                                                                                                              \
         return a;                                                                                                      \
     }                                                                                                                  \
     static NOINLINE vec_##S vec_mul_##S(vec_##S a, vec_##S b)                                                          \
     {                                                                                                                  \
-        LANE_LOOP (int i = 0; i < LANES; i++) {                                                                        \
+        ROLLED for (int i = 0; i < LANES; i++) {                                                                       \
             a.lane[i] *= b.lane[i];                                                                                    \
         }                                                                                                              \
         return a;                                                                                                      \
     }                                                                                                                  \
     static NOINLINE vec_##S vec_fma_##S(vec_##S a, vec_##S b, vec_##S c)                                               \
     {                                                                                                                  \
-        LANE_LOOP (int i = 0; i < LANES; i++) {                                                                        \
+        ROLLED for (int i = 0; i < LANES; i++) {                                                                       \
             a.lane[i] = FMA(a.lane[i], b.lane[i], c.lane[i]);                                                          \
         }                                                                                                              \
         return a;                                                                                                      \
     }                                                                                                                  \
-    static T tree_##S(vec_##S v, T *lost)                                                                              \
+    static NOINLINE vec_##S vec_fnma_##S(vec_##S a, vec_##S b, vec_##S c)                                              \
     {                                                                                                                  \
-        T e[LANES] = {0};                                                                                              \
-        for (int half = LANES / 2; half > 0; half /= 2) {                                                              \
-            LANE_LOOP (int i = 0; i < half; i++) {                                                                     \
-                const T a = v.lane[i], b = v.lane[i + half];                                                           \
-                const T s = a + b;                                                                                     \
-                const T b_part = s - a;                                                                                \
-                e[i] = (e[i] + e[i + half]) + ((a - (s - b_part)) + (b - b_part));                                     \
-                v.lane[i] = s;                                                                                         \
-            }                                                                                                          \
+        ROLLED for (int i = 0; i < LANES; i++) {                                                                       \
+            a.lane[i] = FMA(-a.lane[i], b.lane[i], c.lane[i]);                                                         \
         }                                                                                                              \
-        *lost = e[0];                                                                                                  \
-        return v.lane[0];                                                                                              \
+        return a;                                                                                                      \
     }                                                                                                                  \
-    static void vec_sum2_##S(vec_##S a, vec_##S b, T sum[2], T lost[2])                                                \
+    static NOINLINE vec_##S vec_fms_##S(vec_##S a, vec_##S b, vec_##S c)                                               \
     {                                                                                                                  \
-        sum[0] = tree_##S(a, &lost[0]);                                                                                \
-        sum[1] = tree_##S(b, &lost[1]);                                                                                \
+        ROLLED for (int i = 0; i < LANES; i++) {                                                                       \
+            a.lane[i] = FMA(a.lane[i], b.lane[i], -c.lane[i]);                                                         \
+        }                                                                                                              \
+        return a;                                                                                                      \
     }                                                                                                                  \
-    static INLINE T real_fma_##S(T a, T b, T c)                                                                        \
+    static NOINLINE vec_##S vec_div_##S(vec_##S a, vec_##S b)                                                          \
     {                                                                                                                  \
-        return FMA(a, b, c);                                                                                           \
+        ROLLED for (int i = 0; i < LANES; i++) {                                                                       \
+            a.lane[i] /= b.lane[i];                                                                                    \
+        }                                                                                                              \
+        return a;                                                                                                      \
     }                                                                                                                  \
-    static INLINE T real_sqrt_##S(T a)                                                                                 \
+    static NOINLINE vec_##S vec_sqrt_##S(vec_##S a)                                                                    \
     {                                                                                                                  \
-        return SQRT(a);                                                                                                \
+        ROLLED for (int i = 0; i < LANES; i++) {                                                                       \
+            a.lane[i] = SQRT(a.lane[i]);                                                                               \
+        }                                                                                                              \
+        return a;                                                                                                      \
+    }                                                                                                                  \
+    static NOINLINE vec_##S vec_if_less_##S(vec_##S a, vec_##S b, vec_##S x, vec_##S y)                                \
+    {                                                                                                                  \
+        ROLLED for (int i = 0; i < LANES; i++) {                                                                       \
+            y.lane[i] = a.lane[i] < b.lane[i] ? x.lane[i] : y.lane[i];                                                 \
+        }                                                                                                              \
+        return y;                                                                                                      \
+    }                                                                                                                  \
+    static NOINLINE vec_##S vec_even_##S(vec_##S a, vec_##S b, int unit)                                               \
+    {                                                                                                                  \
+        ROLLED for (int i = 0; i < LANES; i++) {                                                                       \
+            a.lane[i] = (i & unit) == 0 ? a.lane[i] : b.lane[i - unit];                                                \
+        }                                                                                                              \
+        return a;                                                                                                      \
+    }                                                                                                                  \
+    static NOINLINE vec_##S vec_odd_##S(vec_##S a, vec_##S b, int unit)                                                \
+    {                                                                                                                  \
+        ROLLED for (int i = 0; i < LANES; i++) {                                                                       \
+            b.lane[i] = (i & unit) == 0 ? a.lane[i + unit] : b.lane[i];                                                \
+        }                                                                                                              \
+        return b;                                                                                                      \
     }
 
 VEC_SCALAR(float, f32, 16, fmaf, sqrtf)
 VEC_SCALAR(double, f64, 8, fma, sqrt)
 #undef VEC_SCALAR
-#undef LANE_LOOP
