@@ -1,0 +1,17 @@
+/* The limit loops for AVX2 and FMA. */
+#include "compiler.h"
+#include "limits.h"
+
+#if LNORM_X86
+#include <immintrin.h>
+
+LNORM_TARGET_BEGIN("avx2,fma")
+#include "vec_avx2.h"
+
+#define ISA avx2
+#include "limits.inc.h"
+LNORM_TARGET_END
+
+#else
+typedef int limits_no_avx2;
+#endif
