@@ -1,7 +1,7 @@
 /* See subjects.h. */
 #include "subjects.h"
 
-#include "limits.h"
+#include "limit.h"
 #include "plain.h"
 
 static int dense(const struct operands *o)

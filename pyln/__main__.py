@@ -1,4 +1,8 @@
-"""The command line: ``python -m pyln`` checks the installation, ``python -m pyln normalize`` works on files."""
+"""The command line.
+
+``python -m pyln`` checks the installation, ``python -m pyln normalize`` works on files, and ``python -m pyln bench``
+measures speed.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ from pathlib import Path
 from types import FrameType
 
 import pyln
+from pyln._bench import command as bench
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -33,6 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     normalize.add_argument("--weight", type=Path, metavar="W.npy", help="scale, of the normalized axes' shape")
     normalize.add_argument("--bias", type=Path, metavar="B.npy", help="shift, of the normalized axes' shape")
     normalize.add_argument("--eps", type=float, default=1e-5, metavar="E", help="inside the root (default 1e-5)")
+    bench.add_parser(commands)
     return parser
 
 
@@ -49,6 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             from pyln._selfcheck import run
 
             return run()
+        if args.command == "bench":
+            return bench.run(args)
         from pyln._normalize import normalize_file
 
         signal.signal(signal.SIGTERM, _terminate)
@@ -64,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 128 + signal.SIGINT
-    except (OSError, RuntimeError, TypeError, ValueError) as error:
+    except (ImportError, OSError, RuntimeError, TypeError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0

@@ -2,7 +2,7 @@
 #include <string.h>
 
 #include "compiler.h"
-#include "limits.h"
+#include "limit.h"
 
 extern const struct limits limits_scalar;
 #if LNORM_X86

@@ -2,7 +2,7 @@
  *
  * Parameters: ISA, its name; the vec_*.h of the set must have been included, inside its target region.
  */
-#include "limits.h"
+#include "limit.h"
 #include "names.h"
 
 #define TYPE f32

@@ -1,6 +1,6 @@
 /* The limit loops for AVX2 and FMA. */
 #include "compiler.h"
-#include "limits.h"
+#include "limit.h"
 
 #if LNORM_X86
 #include <immintrin.h>
@@ -9,7 +9,7 @@ LNORM_TARGET_BEGIN("avx2,fma")
 #include "vec_avx2.h"
 
 #define ISA avx2
-#include "limits.inc.h"
+#include "limit.inc.h"
 LNORM_TARGET_END
 
 #else

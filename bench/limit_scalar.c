@@ -2,7 +2,7 @@
 #include <math.h>
 
 #include "compiler.h"
-#include "limits.h"
+#include "limit.h"
 
 #if defined(__GNUC__)
 #pragma GCC diagnostic ignored "-Wunused-function" /* the vocabulary has more than the limits need */
@@ -10,4 +10,4 @@
 #include "vec_scalar.h"
 
 #define ISA scalar
-#include "limits.inc.h"
+#include "limit.inc.h"

@@ -1,6 +1,6 @@
 /* The limit loops for AVX-512 F. */
 #include "compiler.h"
-#include "limits.h"
+#include "limit.h"
 
 #if LNORM_X86
 #include <immintrin.h>
@@ -9,7 +9,7 @@ LNORM_TARGET_BEGIN(LNORM_TARGET_AVX512)
 #include "vec_avx512.h"
 
 #define ISA avx512
-#include "limits.inc.h"
+#include "limit.inc.h"
 LNORM_TARGET_END
 
 #else

@@ -1,6 +1,6 @@
 /* The limit loops for AArch64's NEON. */
 #include "compiler.h"
-#include "limits.h"
+#include "limit.h"
 
 #if LNORM_NEON
 #include <arm_neon.h>
@@ -8,7 +8,7 @@
 #include "vec_neon.h"
 
 #define ISA neon
-#include "limits.inc.h"
+#include "limit.inc.h"
 
 #else
 typedef int limits_no_neon;
