@@ -31,6 +31,9 @@ SMALL: tuple[Shape, ...] = (
     (4, 1048576),
 )
 
+# Elements from which threads have something to gain.
+THREADED_ELEMENTS = 1 << 18
+
 # An RNN's 20; one attention head's 64 and 128; 65 and 301, which no vector divides; BERT's 768; GPT's 1024 to 12288.
 FULL_COLS = (20, 64, 65, 128, 301, 768, 1024, 2048, 4096, 12288)
 FULL_BYTES = (16 << 10, 256 << 10, 4 << 20)  # of one tensor; the last size depends on the last cache
@@ -90,7 +93,8 @@ class Data:
             self.beta[:] = rng.uniform(-0.5, 0.5, self.cols)
         y, mean, rstd = pyln.layer_norm(self.x, self.cols, self.gamma, self.beta, EPS, return_stats=True)
         self.mean, self.rstd = (np.ascontiguousarray(a.reshape(self.rows)) for a in (mean, rstd))
-        grads = pyln.layer_norm_backward(self.dy, self.x, self.cols, mean, rstd, self.gamma, self.beta)
+        self.wanted = (True, settings.affine, settings.affine)  # dx, dgamma and dbeta
+        grads = pyln.layer_norm_backward(self.dy, self.x, self.cols, mean, rstd, self.gamma, self.beta, self.wanted)
         self._expected: dict[Direction, tuple[Array, ...]] = {
             "forward": (y,),
             "backward": tuple(grad for grad in grads if grad is not None),

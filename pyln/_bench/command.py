@@ -18,8 +18,8 @@ Measure this machine, lnorm, and the other libraries that are installed, in one 
 
 A time is given as a ratio to the limit: how many times as long as a loop that does nothing but read and write the same
 bytes with the same instruction set. Forward's limit copies the tensor; backward's adds two tensors into a third. So
-1.00 is as fast as memory. lnorm is the C library, called from a loop in C; pyln is the same as Python calls it. 1.13±4 means
-a median of 1.13, and that half of the distance between the quartiles is 4 % of it.
+1.00 is as fast as memory. lnorm is the C library, called from a loop in C; pyln is the same as Python calls it. 1.13±4
+means a median of 1.13, and that half of the distance between the quartiles is 4 % of it.
 """
 
 EPILOG = """\
@@ -54,7 +54,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     what = parser.add_argument_group("what is measured")
-    what.add_argument("--set", choices=("small", "full"), default="small", help="eight shapes (default), or fifty")
+    what.add_argument(
+        "--set", choices=("small", "full"), default="small", help="eight shapes (default), or about fifty"
+    )
     what.add_argument(
         "--shape",
         type=_shape,
@@ -136,6 +138,7 @@ def _measure(args: argparse.Namespace) -> dict[str, Any]:
         peers,
         cases.DIRECTIONS if args.direction == "both" else (args.direction,),
         seconds=args.seconds or (500 if full else 80),
+        threaded=[shape for shape in args.shape or cases.SMALL if shape[0] * shape[1] >= cases.THREADED_ELEMENTS],
         threads=args.threads or (machine.describe()["cpus"] if full else 1),
         begin=lambda begun: print(report.head(begun), flush=True),
         progress=table.add,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,8 @@ USUAL_COLS = 768
 MEDIUM_BYTES = 4 << 20
 
 # Okabe and Ito's colours, which colour-blind eyes can tell apart; lnorm's is the strongest.
-COLOURS = ("#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#0072b2", "#7a5195", "#999999", "#8c510a")
-MARKERS = "osD^vP*X"
+COLOURS = ("#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#0072b2", "#7a5195", "#999999", "#8c510a", "#222222", "#d55e00")
+MARKERS = "osD^vP*Xhp"
 
 Case = dict[str, Any]
 
@@ -64,8 +65,8 @@ def _pictures(report: dict[str, Any]) -> Iterator[tuple[str, Picture]]:
 
 def _save(pictures: Sequence[Picture], path: Path, report: dict[str, Any]) -> None:
     with matplotlib.rc_context({"font.size": 9, "svg.hashsalt": "pyln", "axes.grid": True, "grid.alpha": 0.3}):
-        figure = Figure(figsize=(10, 4.2 * len(pictures)), layout="constrained")
-        rows = figure.subplots(len(pictures), 2, squeeze=False)
+        figure = Figure(figsize=(11, 4.2 * len(pictures)), layout="constrained")
+        rows = figure.subplots(len(pictures), 2, squeeze=False, sharey="row")
         for picture, axes in zip(pictures, rows, strict=True):
             picture(axes)
         figure.suptitle(f"{report['machine']['cpu']}, {report['settings']['type']}, pyln {report['pyln']}", fontsize=9)
@@ -94,7 +95,7 @@ def _distance(case: Case) -> float:
 
 
 def _styles(cases: Sequence[Case]) -> dict[str, dict[str, Any]]:
-    """A colour and a marker for each name; only lnorm on its best instruction set, and what its peers are."""
+    """A colour and a marker for each name; of lnorm, only its best instruction set."""
     names = dict.fromkeys(timed["name"] for case in cases for timed in case["times"] if timed["kind"] != "limit")
     best = next((name for name in names if name.startswith("lnorm ")), "")
     shown = [name for name in names if name == best or not name.startswith("lnorm ")]
@@ -127,14 +128,15 @@ def _ratios(axes: Sequence[Axes], cases: Sequence[Case], key: str, label: str, t
         ax.set_xscale("log", base=2)
         ax.set_yscale("log")
         at = [case[key] for case in own]
-        ax.set_xticks(at, [tick(value) for value in at], rotation=45, ha="right")
+        apart = [value for before, value in pairwise([0, *at]) if value > 1.2 * before]  # 65 lies too close to 64
+        ax.set_xticks(apart, [tick(value) for value in apart], rotation=45, ha="right")
         ax.minorticks_off()
         low, high = ax.get_ylim()
         ratios = [r for r in (1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000) if low <= r <= high]
         ax.set_yticks(ratios, [f"{ratio}" for ratio in ratios])
         ax.set_title(f"{direction}: time over the limit")
         ax.set_xlabel(label)
-    axes[0].legend(ncols=2, fontsize=8)
+    _legend(axes)
 
 
 def _gains(axes: Sequence[Axes], cases: Sequence[Case]) -> None:
@@ -146,12 +148,26 @@ def _gains(axes: Sequence[Axes], cases: Sequence[Case]) -> None:
                 counts = [t["threads"] for t in timed]
                 gains = [timed[0]["seconds"][1] / t["seconds"][1] for t in timed]
                 label = f"{case['rows']} x {case['cols']}" if name == "pyln" else None
-                ax.plot(counts, gains, line, marker=MARKERS[i % 8], markersize=4, color=COLOURS[i % 8], label=label)
+                ax.plot(
+                    counts,
+                    gains,
+                    line,
+                    marker=MARKERS[i % len(MARKERS)],
+                    markersize=4,
+                    color=COLOURS[i % len(COLOURS)],
+                    label=label,
+                )
                 ax.set_xticks(counts, [str(count) for count in counts])
         ax.set_title(f"{direction}: times as fast as with one thread\n(dotted: the limit's loop in as many threads)")
         ax.set_xlabel("threads")
-        ax.set_ylim(bottom=0)
-    axes[0].legend(fontsize=8)
+    axes[0].set_ylim(bottom=0)
+    _legend(axes)
+
+
+def _legend(axes: Sequence[Axes]) -> None:
+    """To the right of both pictures, where it hides nothing."""
+    named = {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
+    axes[-1].legend(named.values(), named.keys(), loc="center left", bbox_to_anchor=(1.02, 0.5), frameon=False)
 
 
 def _bytes(value: float) -> str:

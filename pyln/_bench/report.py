@@ -78,8 +78,11 @@ def head(report: dict[str, Any]) -> str:
     """What the machine is, and what is measured."""
     machine, settings = report["machine"], report["settings"]
     caches = ", ".join(f"{name} {size >> 10} KiB" for name, size in machine.get("caches", {}).items())
-    lines = [f"{machine['cpu']}, {machine.get('cpus', '?')} CPUs" + (f"; {caches}" if caches else "")]
-    lines.append(f"pyln {report['pyln']}; " + ", ".join(f"{name} {v}" for name, v in report["versions"].items()))
+    cpus = f", {machine['cpus']} CPUs" if "cpus" in machine else ""
+    lines = [f"{machine['cpu']}{cpus}" + (f"; {caches}" if caches else "")]
+    lines.append(
+        ", ".join(f"{name} {version}" for name, version in {"pyln": report["pyln"], **report["versions"]}.items())
+    )
     details = [settings["type"], settings["layout"], "gamma and beta" if settings["affine"] else "no gamma, no beta"]
     lines.append(", ".join(details))
     if machine.get("load") is not None and machine["load"] > 0.5:

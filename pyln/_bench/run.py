@@ -40,12 +40,14 @@ def run(
     directions: Sequence[Direction] = DIRECTIONS,
     seconds: float = 80.0,
     threads: int = 1,
+    threaded: Sequence[Shape] = (),
     begin: Callback = lambda report: None,
     progress: Callback = lambda case: None,
 ) -> dict[str, Any]:
-    """Measure everything; `begin` gets the report without its cases, `progress` each case as it is ready.
+    """Measure the shapes in one thread, and those that are `threaded` in up to so many.
 
-    The first of `isas`, which are in order, is the one whose limit measures the peers.
+    `begin` gets the report without its cases, `progress` each case as it is ready. The first of
+    `isas`, which are in order, is the one whose limit measures the peers.
     """
     report: dict[str, Any] = {
         "format": 1,
@@ -149,7 +151,9 @@ def _python_call(data: Data, direction: Direction) -> Callable[[], object]:
         return partial(pyln.layer_norm, data.x, data.cols, data.gamma, data.beta, EPS, out=data.y)
     mean, rstd = data.mean.reshape(-1, 1), data.rstd.reshape(-1, 1)
     outputs = (data.dx, data.dgamma, data.dbeta)
-    return lambda: pyln.layer_norm_backward(data.dy, data.x, data.cols, mean, rstd, data.gamma, data.beta, out=outputs)
+    return lambda: pyln.layer_norm_backward(
+        data.dy, data.x, data.cols, mean, rstd, data.gamma, data.beta, data.wanted, out=outputs
+    )
 
 
 def _check(data: Data, direction: Direction, name: str, call: Call) -> None:
