@@ -32,7 +32,9 @@ static const char usage[] =
     "  --json FILE     write what was measured; `python -m pyln bench --from FILE` reads and draws it\n"
     "  ROWSxCOLS ...   the shapes; by default from 1x768 to 4x1048576\n";
 
-enum { MAX_SHAPES = 64, MAX_ISAS = 4, MAX_SUBJECTS = 2 * MAX_ISAS + 1, SAMPLE_NS = 2000000 };
+enum { MAX_SHAPES = 64, MAX_ISAS = 4, MAX_SUBJECTS = 2 * MAX_ISAS + 1 };
+
+static const double sample_ns = 2e6;
 
 struct options {
     const char *isa, *json;
@@ -83,7 +85,7 @@ struct subject {
     enum kind kind;
     const char *isa;
     size_t limit; /* index of the subject that it is measured by */
-    size_t calls; /* in one sample, so that it lasts SAMPLE_NS */
+    size_t calls; /* in one sample, so that it lasts sample_ns */
     double *ns;   /* one call, by round */
     struct quartiles time, ratio;
 };
@@ -124,7 +126,7 @@ static void measure(struct subject *subjects, size_t n, const struct operands *o
     for (size_t i = 0; i < n; i++) {
         struct subject *const s = &subjects[i];
         repeat(s, o, direction, 1);
-        for (s->calls = 1; sample(s, o, direction) * (double)s->calls < SAMPLE_NS; s->calls *= 2) {
+        for (s->calls = 1; sample(s, o, direction) * (double)s->calls < sample_ns; s->calls *= 2) {
         }
     }
     for (size_t round = 0; round < rounds; round++) {

@@ -48,7 +48,7 @@ static lnorm_status lnorm_dense(const struct operands *o, enum direction directi
 static lnorm_status lnorm_strided(const struct operands *o, enum direction direction)
 {
     lnorm_problem problem = LNORM_PROBLEM_INIT;
-    problem.x_type = o->type;
+    problem.x_type = (int32_t)o->type;
     problem.outer = (int64_t)o->rows;
     problem.norm = (int64_t)o->cols;
     problem.x_stride = problem.y_stride = problem.dy_stride = problem.dx_stride = o->stride;

@@ -128,7 +128,7 @@ def _ratios(axes: Sequence[Axes], cases: Sequence[Case], key: str, label: str, t
         ax.set_xscale("log", base=2)
         ax.set_yscale("log")
         at = [case[key] for case in own]
-        apart = [value for before, value in pairwise([0, *at]) if value > 1.2 * before]  # 65 lies too close to 64
+        apart = [value for before, value in pairwise([0, *at]) if value > 1.4 * before]  # labels must not touch
         ax.set_xticks(apart, [tick(value) for value in apart], rotation=45, ha="right")
         ax.minorticks_off()
         low, high = ax.get_ylim()

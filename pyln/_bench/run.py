@@ -64,9 +64,8 @@ def run(
     }
     keep_freed_memory()
     begin(report)
-    threaded = (
-        [shape for shape in shapes if math.prod(shape) * settings.dtype.itemsize >= 1 << 20] if threads > 1 else []
-    )
+    if threads == 1:
+        threaded = ()
     end = time.perf_counter() + seconds
     left = (len(shapes) + len(threaded)) * len(directions)
 
