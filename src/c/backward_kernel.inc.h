@@ -4,22 +4,26 @@
  *
  *     dx = rstd * (g - mean(g) - xhat * mean(g * xhat)),   dgamma += dy * xhat,   dbeta += dy
  *
- * The first pass sums c = x - mean, g - g_centre and their product. mean(c) is the part of the mean that one number
- * could not hold; g_centre, a first guess of mean(g), keeps a constant offset of g from costing digits. c is multiplied
- * by the power of two of rstd, so that no product overflows or vanishes while the row itself is finite.
+ * The first pass sums c = mean - x, g_centre - g and their product. mean(c) is the part of the mean that one number
+ * could not hold; g_centre, a first guess of mean(g), keeps a constant offset of g from costing digits.
+ *
+ * Rows whose products overflow or vanish are summed again with c multiplied by a power of two near rstd.
  */
 
 /* What the second pass needs of a batch, one row a lane:
- * xhat = fma(x - mean, rstd, xhat_shift), dx = fma(g - g_mean - xhat * g_xhat_mean, rstd, dx_shift). */
+ * xhat = fma(x - centre, rstd, xhat_shift), dx = fma(g - g_mean - xhat * g_xhat_mean, rstd, dx_shift).
+ * The centre is the mean, or 0 where |mean| is at most half of the deviation: then x has fewer roundings than x - mean.
+ */
 struct TYPED(backward_moments) {
-    REAL mean[LANES], rstd[LANES], xhat_shift[LANES];
+    REAL centre[LANES], rstd[LANES], xhat_shift[LANES];
     REAL g_mean[LANES], g_xhat_mean[LANES], dx_shift[LANES];
+    REAL product[LANES]; /* sum of g * c: tells whether products overflowed or vanished */
 };
 
-/* The per-lane sums of a batch, the centres of its g and the powers of two by which its c were multiplied. */
+/* The per-lane sums of a batch, and what they were taken with; c is multiplied by `scale`. */
 struct TYPED(backward_sums) {
     vec sum[3 * BATCH_ROWS], lost[3 * BATCH_ROWS];
-    REAL g_centre[LANES], scale[LANES];
+    REAL mean[LANES], rstd[LANES], g_centre[LANES], scale[LANES];
 };
 
 /* The power of two below |a|, kept so far from the ends that its reciprocal is one too. */
@@ -46,165 +50,239 @@ static KERNEL_INLINE REAL TYPED(guess_g_mean)(const REAL *dy, const REAL *gamma,
     return TYPED(sample_mean)(sample);
 }
 
-/* The first pass over `rows` rows from row `first` on. */
-static KERNEL_INLINE void TYPED(sum_backward_batch)(struct TYPED(backward_sums) * sums,
-                                                    struct TYPED(backward_moments) * m,
-                                                    const struct lnorm_backward_args *args, size_t first, size_t rows)
+static KERNEL_INLINE void TYPED(no_backward_sums)(struct TYPED(backward_sums) * sums)
 {
-    const REAL *const gamma = args->gamma;
-    const vec zero = vec_set1(0), one = vec_set1(1);
-    vec_store(sums->g_centre, zero);
-    vec_store(sums->scale, one);
-    vec_store(m->mean, zero);
-    vec_store(m->rstd, one);
-    for (size_t r = 0; r < rows; r++) {
-        const REAL *const x = (const REAL *)args->x + (ptrdiff_t)(first + r) * args->x_stride;
-        const REAL *const dy = (const REAL *)args->dy + (ptrdiff_t)(first + r) * args->dy_stride;
-        m->mean[r] = ((const REAL *)args->mean)[first + r];
-        m->rstd[r] = ((const REAL *)args->rstd)[first + r];
-        sums->scale[r] = TYPED(power_of_two)(m->rstd[r]);
-        sums->g_centre[r] = TYPED(guess_g_mean)(dy, gamma, args->cols);
-        const struct TYPED(row) row = {.x = x,
-                                       .dy = dy,
-                                       .gamma = gamma,
-                                       .cols = args->cols,
-                                       .scaled = 1,
-                                       .scale = sums->scale[r],
-                                       .centre = m->mean[r] * sums->scale[r],
-                                       .g_centre = sums->g_centre[r]};
-        TYPED(sum_row)(&row, sums->sum + r, sums->lost + r, TYPED(places_of)(3, rows).pitch);
+    vec_store(sums->mean, vec_set1(0));
+    vec_store(sums->rstd, vec_set1(1));
+    vec_store(sums->g_centre, vec_set1(0));
+    vec_store(sums->scale, vec_set1(1));
+}
+
+/* The first pass over the row of place `row`, as the given lane of a batch. */
+static KERNEL_INLINE void TYPED(sum_backward_row)(struct TYPED(backward_sums) * sums, size_t lane, size_t pitch,
+                                                  const struct lnorm_backward_args *args, size_t row, int scaled)
+{
+    const REAL mean = ((const REAL *)args->mean)[row], rstd = ((const REAL *)args->rstd)[row];
+    const REAL scale = scaled ? TYPED(power_of_two)(rstd) : 1;
+    const REAL *const dy = (const REAL *)args->dy + (ptrdiff_t)row * args->dy_stride;
+    struct TYPED(row) one = {.x = (const REAL *)args->x + (ptrdiff_t)row * args->x_stride,
+                             .dy = dy,
+                             .gamma = args->gamma,
+                             .cols = args->cols,
+                             .scaled = scaled,
+                             .scale = scale,
+                             .centre = mean * scale,
+                             .g_centre = TYPED(guess_g_mean)(dy, args->gamma, args->cols)};
+    sums->mean[lane] = mean;
+    sums->rstd[lane] = rstd;
+    sums->g_centre[lane] = one.g_centre;
+    sums->scale[lane] = scale;
+    if (one.gamma != NULL) {
+        TYPED(sum_row)(&one, sums->sum + lane, sums->lost + lane, pitch);
+    } else {
+        one.gamma = NULL; /* which the compiler takes as known */
+        TYPED(sum_row)(&one, sums->sum + lane, sums->lost + lane, pitch);
     }
 }
 
-static KERNEL_INLINE void TYPED(finish_backward)(struct TYPED(backward_moments) * m,
-                                                 struct TYPED(backward_sums) * sums, size_t rows, size_t cols)
+static KERNEL_INLINE void TYPED(finish_backward)(struct TYPED(backward_moments) * m, struct TYPED(backward_sums) * sums,
+                                                 size_t rows, size_t cols)
 {
-    const vec zero = vec_set1(0), n = vec_set1((REAL)cols), reciprocal = vec_set1(1 / (REAL)cols);
-    REAL totals[4 * BATCH_ROWS], totals_lost[4 * BATCH_ROWS];
+    const vec zero = vec_set1(0), one = vec_set1(1), n = vec_set1((REAL)cols), reciprocal = vec_set1(1 / (REAL)cols);
     const struct TYPED(places) at = TYPED(places_of)(3, rows);
+    REAL totals[4 * BATCH_ROWS], totals_lost[4 * BATCH_ROWS];
     TYPED(total)(sums->sum, sums->lost, at, cols > BLOCK, totals, totals_lost);
-    const struct TYPED(two_part) c = TYPED(divide)(totals, totals_lost, n, reciprocal);
-    const struct TYPED(two_part) gc = TYPED(divide)(totals + at.pitch, totals_lost + at.pitch, n, reciprocal);
+    const struct TYPED(two_part) gc = TYPED(divide)(totals, totals_lost, n, reciprocal);
+    const struct TYPED(two_part) c = TYPED(divide)(totals + at.pitch, totals_lost + at.pitch, n, reciprocal);
     const struct TYPED(two_part) g = TYPED(divide)(totals + 2 * at.pitch, totals_lost + 2 * at.pitch, n, reciprocal);
     const struct TYPED(two_part) g_mean = TYPED(two_sum)(vec_load(sums->g_centre), vec_sub(zero, g.sum));
-    const vec rstd = vec_load(m->rstd), scaled_rstd = vec_div(rstd, vec_load(sums->scale));
-    vec_store(m->xhat_shift, vec_mul(vec_add(c.sum, c.lost), scaled_rstd));
+    const vec mean = vec_load(sums->mean), rstd = vec_load(sums->rstd);
+    const vec scaled_rstd = vec_div(rstd, vec_load(sums->scale));
+    const vec shift = vec_mul(vec_add(c.sum, c.lost), scaled_rstd);
+    const vec two_xhat = vec_mul(vec_add(mean, mean), rstd), square = vec_mul(two_xhat, two_xhat);
+    vec_store(m->centre, vec_if_less(square, one, zero, mean));
+    vec_store(m->rstd, rstd);
+    vec_store(m->xhat_shift, vec_if_less(square, one, vec_fnma(mean, rstd, shift), shift));
     vec_store(m->g_mean, g_mean.sum);
     vec_store(m->dx_shift, vec_mul(vec_sub(g.lost, g_mean.lost), rstd));
     vec_store(m->g_xhat_mean, vec_mul(vec_add(vec_fnma(c.sum, g.sum, gc.sum), gc.lost), scaled_rstd));
+    vec_store(m->product, vec_load(totals));
 }
 
-/* Rows that the second pass takes together, so that gamma, dgamma and dbeta are loaded once for all of them. */
+/* The moments of one row whose products are out of range, into the given lane of m. */
+static NOINLINE void TYPED(careful_backward)(struct TYPED(backward_moments) * m, size_t lane,
+                                             const struct lnorm_backward_args *args, size_t row)
+{
+    struct TYPED(backward_sums) sums;
+    struct TYPED(backward_moments) one;
+    TYPED(no_backward_sums)(&sums);
+    TYPED(sum_backward_row)(&sums, 0, TYPED(places_of)(3, 1).pitch, args, row, 1);
+    TYPED(finish_backward)(&one, &sums, 1, args->cols);
+    m->xhat_shift[lane] = one.xhat_shift[0];
+    m->g_mean[lane] = one.g_mean[0];
+    m->g_xhat_mean[lane] = one.g_xhat_mean[0];
+    m->dx_shift[lane] = one.dx_shift[0];
+}
+
+/* Rows that the second pass takes together, so that gamma, dgamma and dbeta are loaded once for all of them; their
+ * terms of dgamma and dbeta are summed before they are added. What is left of a block goes row by row. */
 #define GROUP_ROWS ((size_t)4)
+
+/* Vectors of columns that are taken together, so that what belongs to a row is spread over a vector once for all. */
+#define TILE_COLUMNS (REGISTER_VECS >= 32 ? (size_t)2 : (size_t)1)
+
+/* Rows whose loads are done before their stores, as a store delays later loads from the same place of another page:
+ * as many as the registers hold. */
+#define HELD_ROWS (REGISTER_VECS >= 32 ? GROUP_ROWS : (size_t)1)
 
 /* A group, and what is wanted of it. */
 struct TYPED(group) {
-    const REAL *dy, *x;
-    REAL *dx;
+    const REAL *dy, *x, *gamma;
+    REAL *dx, *dgamma, *dbeta;
     ptrdiff_t dy_stride, x_stride, dx_stride;
     const struct TYPED(backward_moments) * m;
-    size_t first; /* in the batch */
-    const REAL *gamma;
-    REAL *dgamma, *dbeta; /* sums over rows, added to unless they are to be set */
-    int set;
+    size_t lane; /* of its first row */
+    int direct;  /* centre is 0 in all of them */
 };
 
-/* One vector of columns of all rows of a group. */
-struct TYPED(columns) {
-    vec dx[GROUP_ROWS], dgamma, dbeta;
+/* One tile: dx of its rows, and the sums over its rows. */
+struct TYPED(tile) {
+    vec dx[GROUP_ROWS * 2], dgamma[2], dbeta[2];
 };
 
-/* The n elements from column i, n <= LANES. */
-static KERNEL_INLINE struct TYPED(columns)
-    TYPED(compute_columns)(const struct TYPED(group) * group, size_t rows, size_t i, size_t n)
+/* Rows from r on of the tile of `vecs` vectors of n elements, n <= LANES, from column i on. */
+static KERNEL_INLINE void TYPED(compute_rows)(struct TYPED(tile) * to, const struct TYPED(group) * group, size_t r,
+                                              size_t rows, size_t i, size_t vecs, size_t n)
 {
     const struct TYPED(backward_moments) *const m = group->m;
-    const vec gamma = group->gamma != NULL ? TYPED(load)(group->gamma + i, n) : vec_set1(1);
-    struct TYPED(columns) to;
-    to.dgamma = to.dbeta = vec_set1(0);
-    for (size_t r = 0; r < rows; r++) {
-        const size_t lane = group->first + r;
-        const vec dy = TYPED(load)(group->dy + (ptrdiff_t)r * group->dy_stride + i, n);
-        const vec c = vec_sub(TYPED(load)(group->x + (ptrdiff_t)r * group->x_stride + i, n), vec_set1(m->mean[lane]));
-        const vec rstd = vec_set1(m->rstd[lane]);
-        const vec xhat = vec_fma(c, rstd, vec_set1(m->xhat_shift[lane]));
-        to.dgamma = vec_fma(dy, xhat, to.dgamma);
-        to.dbeta = vec_add(to.dbeta, dy);
-        to.dx[r] = xhat;
-        if (group->dx != NULL) {
-            const vec g_mean = vec_set1(m->g_mean[lane]);
-            const vec g = group->gamma != NULL ? vec_fms(dy, gamma, g_mean) : vec_sub(dy, g_mean);
-            to.dx[r] = vec_fma(vec_fnma(xhat, vec_set1(m->g_xhat_mean[lane]), g), rstd, vec_set1(m->dx_shift[lane]));
+    vec *dx = to->dx;
+    for (size_t end = r + rows; r < end; r++) {
+        const size_t lane = group->lane + r;
+        const REAL *const dys = group->dy + (ptrdiff_t)r * group->dy_stride + i;
+        const REAL *const xs = group->x + (ptrdiff_t)r * group->x_stride + i;
+        const vec centre = vec_set1(m->centre[lane]), rstd = vec_set1(m->rstd[lane]);
+        const vec xhat_shift = vec_set1(m->xhat_shift[lane]), dx_shift = vec_set1(m->dx_shift[lane]);
+        const vec g_mean = vec_set1(m->g_mean[lane]), g_xhat_mean = vec_set1(m->g_xhat_mean[lane]);
+        for (size_t v = 0; v < vecs; v++) {
+            const vec dy = TYPED(load)(dys + v * LANES, n);
+            const vec x = TYPED(load)(xs + v * LANES, n);
+            const vec xhat =
+                group->direct ? vec_fma(x, rstd, xhat_shift) : vec_fnma(vec_sub(centre, x), rstd, xhat_shift);
+            const vec g = group->gamma != NULL ? vec_fms(dy, TYPED(load)(group->gamma + i + v * LANES, n), g_mean)
+                                               : vec_sub(dy, g_mean);
+            to->dgamma[v] = r == 0 ? vec_mul(dy, xhat) : vec_fma(dy, xhat, to->dgamma[v]);
+            to->dbeta[v] = r == 0 ? dy : vec_add(to->dbeta[v], dy);
+            *dx++ = vec_fma(vec_fnma(xhat, g_xhat_mean, g), rstd, dx_shift);
         }
     }
-    if (!group->set) {
+}
+
+static KERNEL_INLINE void TYPED(store_rows)(const struct TYPED(tile) * from, const struct TYPED(group) * group,
+                                            size_t r, size_t rows, size_t i, size_t vecs, size_t n)
+{
+    const vec *dx = from->dx;
+    for (size_t end = r + rows; r < end; r++) {
+        for (size_t v = 0; v < vecs; v++) {
+            TYPED(store)(group->dx + (ptrdiff_t)r * group->dx_stride + i + v * LANES, *dx++, n);
+        }
+    }
+}
+
+static KERNEL_INLINE void TYPED(add_to)(REAL *sums, vec terms, size_t n)
+{
+    TYPED(store)(sums, vec_add(TYPED(load)(sums, n), terms), n);
+}
+
+/* Whole vectors of a group's columns. */
+static KERNEL_INLINE void TYPED(apply_tile)(const struct TYPED(group) * group, size_t rows, size_t i, size_t vecs)
+{
+    const size_t held = rows < HELD_ROWS ? rows : HELD_ROWS;
+    struct TYPED(tile) tile;
+    for (size_t r = 0; r < rows; r += held) {
+        TYPED(compute_rows)(&tile, group, r, held, i, vecs, LANES);
+        if (group->dx != NULL) {
+            TYPED(store_rows)(&tile, group, r, held, i, vecs, LANES);
+        }
+    }
+    for (size_t v = 0; v < vecs; v++) {
         if (group->dgamma != NULL) {
-            to.dgamma = vec_add(TYPED(load)(group->dgamma + i, n), to.dgamma);
+            TYPED(add_to)(group->dgamma + i + v * LANES, tile.dgamma[v], LANES);
         }
         if (group->dbeta != NULL) {
-            to.dbeta = vec_add(TYPED(load)(group->dbeta + i, n), to.dbeta);
+            TYPED(add_to)(group->dbeta + i + v * LANES, tile.dbeta[v], LANES);
         }
     }
-    return to;
 }
 
-static KERNEL_INLINE void TYPED(store_columns)(const struct TYPED(group) * group, size_t rows, size_t i, size_t n,
-                                               const struct TYPED(columns) * from)
+static KERNEL_INLINE void TYPED(apply_backward)(const struct TYPED(group) * group, size_t rows, size_t cols)
 {
-    for (size_t r = 0; group->dx != NULL && r < rows; r++) {
-        TYPED(store)(group->dx + (ptrdiff_t)r * group->dx_stride + i, from->dx[r], n);
+    /* What is left by whole vectors comes from a last one, which may overlap the one before; dx may be x or dy. So it
+     * is computed before anything is stored, and of dgamma and dbeta only what is left counts. */
+    const size_t rest = cols % LANES, n = cols < LANES ? cols : LANES;
+    struct TYPED(tile) last;
+    last.dgamma[0] = last.dbeta[0] = vec_set1(0);
+    if (rest != 0) {
+        TYPED(compute_rows)(&last, group, 0, rows, cols - n, 1, n);
     }
-    if (group->dgamma != NULL) {
-        TYPED(store)(group->dgamma + i, from->dgamma, n);
+    size_t i = 0;
+    ROLLED for (; i + TILE_COLUMNS * LANES <= cols; i += TILE_COLUMNS * LANES)
+    {
+        TYPED(apply_tile)(group, rows, i, TILE_COLUMNS);
     }
-    if (group->dbeta != NULL) {
-        TYPED(store)(group->dbeta + i, from->dbeta, n);
+    if (i + LANES <= cols) {
+        TYPED(apply_tile)(group, rows, i, 1);
+    }
+    if (rest != 0) {
+        if (group->dx != NULL) {
+            TYPED(store_rows)(&last, group, 0, rows, cols - n, 1, n);
+        }
+        REAL dgamma[LANES], dbeta[LANES];
+        vec_store(dgamma, last.dgamma[0]);
+        vec_store(dbeta, last.dbeta[0]);
+        if (group->dgamma != NULL) {
+            TYPED(add_to)(group->dgamma + cols - rest, vec_load_first(dgamma + n - rest, rest), rest);
+        }
+        if (group->dbeta != NULL) {
+            TYPED(add_to)(group->dbeta + cols - rest, vec_load_first(dbeta + n - rest, rest), rest);
+        }
     }
 }
 
-static KERNEL_INLINE void TYPED(backward_columns)(const struct TYPED(group) * group, size_t rows, size_t cols)
+/* Rows `lane` and following of the batch that m is of; `row` is the first one's place among all. */
+static NOINLINE void TYPED(backward_group)(const struct lnorm_backward_args *args, struct TYPED(backward_moments) * m,
+                                           size_t row, size_t lane, size_t rows, REAL *dgamma, REAL *dbeta)
 {
-    if (cols < LANES) {
-        const struct TYPED(columns) all = TYPED(compute_columns)(group, rows, 0, cols);
-        TYPED(store_columns)(group, rows, 0, cols, &all);
-        return;
+    int direct = 1;
+    for (size_t r = 0; r < rows; r++) {
+        const REAL product = m->product[lane + r], size = product < 0 ? -product : product;
+        if (!LIKELY(size >= REAL_TINY && size <= REAL_MAX)) {
+            TYPED(careful_backward)(m, lane + r, args, row + r);
+        }
+        direct &= m->centre[lane + r] == 0;
     }
-    /* The last vector may overlap the one before: it is computed before anything is stored. */
-    const size_t last = cols - LANES;
-    const struct TYPED(columns) last_columns = TYPED(compute_columns)(group, rows, last, LANES);
-    for (size_t i = 0; i + LANES <= cols; i += LANES) {
-        const struct TYPED(columns) columns = TYPED(compute_columns)(group, rows, i, LANES);
-        TYPED(store_columns)(group, rows, i, LANES, &columns);
-    }
-    if (cols % LANES != 0) {
-        TYPED(store_columns)(group, rows, last, LANES, &last_columns);
-    }
-}
-
-/* The same with the branches of the usual case taken outside of the loop. */
-static KERNEL_INLINE void TYPED(backward_group)(const struct TYPED(group) * group, size_t rows, size_t cols)
-{
-    if (group->dx != NULL && group->gamma != NULL && group->dgamma != NULL && group->dbeta != NULL && !group->set) {
-        TYPED(backward_columns)(group, rows, cols);
+    struct TYPED(group) group = {
+        .dy = (const REAL *)args->dy + (ptrdiff_t)row * args->dy_stride,
+        .x = (const REAL *)args->x + (ptrdiff_t)row * args->x_stride,
+        .gamma = args->gamma,
+        .dx = args->dx != NULL ? (REAL *)args->dx + (ptrdiff_t)row * args->dx_stride : NULL,
+        .dgamma = dgamma,
+        .dbeta = dbeta,
+        .dy_stride = args->dy_stride,
+        .x_stride = args->x_stride,
+        .dx_stride = args->dx_stride,
+        .m = m,
+        .lane = lane,
+    };
+    const int all_wanted = group.gamma != NULL && group.dx != NULL && dgamma != NULL && dbeta != NULL;
+    if (rows != GROUP_ROWS) {
+        TYPED(apply_backward)(&group, 1, args->cols);
+    } else if (!all_wanted) {
+        TYPED(apply_backward)(&group, GROUP_ROWS, args->cols);
+    } else if (direct) {
+        group.direct = 1;
+        TYPED(apply_backward)(&group, GROUP_ROWS, args->cols);
     } else {
-        TYPED(backward_columns)(group, rows, cols);
-    }
-}
-
-/* Carries the sums of one block of rows on into (high, low), whose sum is the sum so far. */
-static void TYPED(fold)(const REAL *from, REAL *high, REAL *low, size_t cols, int first)
-{
-    for (size_t i = 0; i < cols; i += LANES) {
-        const size_t n = cols - i < LANES ? cols - i : LANES;
-        vec sum = TYPED(load)(from + i, n), lost = vec_set1(0);
-        if (!first) {
-            const vec term = sum;
-            sum = TYPED(load)(high + i, n);
-            lost = TYPED(load)(low + i, n);
-            TYPED(add_exactly)(&sum, &lost, term);
-        }
-        TYPED(store)(high + i, sum, n);
-        TYPED(store)(low + i, lost, n);
+        TYPED(apply_backward)(&group, GROUP_ROWS, args->cols);
     }
 }
 
@@ -214,8 +292,32 @@ static KERNEL_INLINE REAL *TYPED(slab_array)(const struct lnorm_backward_args *a
     return (REAL *)args->workspace + ((slab * 2 + which) * LNORM_SLAB_ARRAYS + array) * args->cols;
 }
 
-/* Bytes of x and dy of a batch: they stay in the first cache from the first pass to the second. */
-#define BACKWARD_BATCH_BYTES ((size_t)24576)
+static void TYPED(set_zero)(REAL *array, size_t n)
+{
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES) {
+        vec_store(array + i, vec_set1(0));
+    }
+    if (i < n) {
+        vec_store_first(array + i, vec_set1(0), n - i);
+    }
+}
+
+/* Carries the sums of one block of rows on into (high, low), whose sum is the sum so far, and makes them 0. */
+static void TYPED(fold)(REAL *block, REAL *high, REAL *low, size_t cols)
+{
+    for (size_t i = 0; i < cols; i += LANES) {
+        const size_t n = cols - i < LANES ? cols - i : LANES;
+        vec sum = TYPED(load)(high + i, n), lost = TYPED(load)(low + i, n);
+        TYPED(add_exactly)(&sum, &lost, TYPED(load)(block + i, n));
+        TYPED(store)(high + i, sum, n);
+        TYPED(store)(low + i, lost, n);
+        TYPED(store)(block + i, vec_set1(0), n);
+    }
+}
+
+/* Bytes of x and dy of a batch: they stay in the second cache from the first pass to the second. */
+#define BACKWARD_BATCH_BYTES ((size_t)131072)
 
 static void TYPED(backward)(const struct lnorm_backward_args *args, size_t slab)
 {
@@ -225,52 +327,48 @@ static void TYPED(backward)(const struct lnorm_backward_args *args, size_t slab)
     const int direct = args->rows <= LNORM_BLOCK_ROWS;
     const size_t fitting = BACKWARD_BATCH_BYTES / (2 * sizeof(REAL)) / cols / GROUP_ROWS * GROUP_ROWS;
     const size_t batch = fitting < GROUP_ROWS ? GROUP_ROWS : fitting > BATCH_ROWS ? BATCH_ROWS : fitting;
-    REAL *sums[2] = {args->dgamma, args->dbeta};
-    struct TYPED(backward_sums) batch_sums;
-    struct TYPED(backward_moments) m;
+    REAL *to[2] = {args->dgamma, args->dbeta};
     for (size_t which = 0; which < 2; which++) {
-        if (sums[which] != NULL && !direct) {
-            sums[which] = TYPED(slab_array)(args, slab, which, LNORM_SLAB_BLOCK);
+        if (to[which] != NULL && !direct) {
+            to[which] = TYPED(slab_array)(args, slab, which, LNORM_SLAB_BLOCK);
+            TYPED(set_zero)(to[which], LNORM_SLAB_ARRAYS * cols);
+        } else if (to[which] != NULL) {
+            TYPED(set_zero)(to[which], cols);
         }
     }
+    struct TYPED(backward_sums) sums;
+    struct TYPED(backward_moments) m;
+    TYPED(no_backward_sums)(&sums);
 
-    for (size_t block = begin; block < end; block += LNORM_BLOCK_ROWS) {
-        const size_t block_end = end - block < LNORM_BLOCK_ROWS ? end : block + LNORM_BLOCK_ROWS;
-        for (size_t first = block; first < block_end; first += batch) {
-            const size_t rows = block_end - first < batch ? block_end - first : batch;
-            TYPED(sum_backward_batch)(&batch_sums, &m, args, first, rows);
-            TYPED(finish_backward)(&m, &batch_sums, rows, cols);
-            for (size_t r = 0; r < rows;) {
-                const ptrdiff_t row = (ptrdiff_t)(first + r);
-                const struct TYPED(group) group = {
-                    .dy = (const REAL *)args->dy + row * args->dy_stride,
-                    .x = (const REAL *)args->x + row * args->x_stride,
-                    .dx = args->dx != NULL ? (REAL *)args->dx + row * args->dx_stride : NULL,
-                    .dy_stride = args->dy_stride,
-                    .x_stride = args->x_stride,
-                    .dx_stride = args->dx_stride,
-                    .m = &m,
-                    .first = r,
-                    .gamma = args->gamma,
-                    .dgamma = sums[0],
-                    .dbeta = sums[1],
-                    .set = first + r == block,
-                };
-                if (rows - r >= GROUP_ROWS) {
-                    TYPED(backward_group)(&group, GROUP_ROWS, cols);
-                    r += GROUP_ROWS;
-                } else {
-                    TYPED(backward_group)(&group, 1, cols);
-                    r += 1;
+    /* As in forward, the first pass of one batch goes along with the second pass of the one before. */
+    size_t rows = 0;
+    for (size_t first = begin; first < end || rows > 0;) {
+        const size_t block_end = first / LNORM_BLOCK_ROWS * LNORM_BLOCK_ROWS + LNORM_BLOCK_ROWS;
+        const size_t left = (block_end < end ? block_end : end) - first;
+        const size_t next_rows = left < batch ? left : batch, pitch = TYPED(places_of)(3, next_rows).pitch;
+        if (rows > 0) {
+            TYPED(finish_backward)(&m, &sums, rows, cols);
+        }
+        for (size_t r = 0; r < rows || r < next_rows; r += GROUP_ROWS) {
+            for (size_t q = r; q < next_rows && q < r + GROUP_ROWS; q++) {
+                TYPED(sum_backward_row)(&sums, q, pitch, args, first + q, 0);
+            }
+            for (size_t q = r; q < rows && q < r + GROUP_ROWS;) {
+                const size_t together = rows - q >= GROUP_ROWS ? GROUP_ROWS : 1;
+                TYPED(backward_group)(args, &m, first - rows + q, q, together, to[0], to[1]);
+                q += together;
+            }
+        }
+        if (rows > 0 && !direct && (first % LNORM_BLOCK_ROWS == 0 || first == end)) {
+            for (size_t which = 0; which < 2; which++) {
+                if (to[which] != NULL) {
+                    TYPED(fold)(to[which], TYPED(slab_array)(args, slab, which, LNORM_SLAB_HIGH),
+                                TYPED(slab_array)(args, slab, which, LNORM_SLAB_LOW), cols);
                 }
             }
         }
-        for (size_t which = 0; which < 2 && !direct; which++) {
-            if (sums[which] != NULL) {
-                TYPED(fold)(sums[which], TYPED(slab_array)(args, slab, which, LNORM_SLAB_HIGH),
-                            TYPED(slab_array)(args, slab, which, LNORM_SLAB_LOW), cols, block == begin);
-            }
-        }
+        first += next_rows;
+        rows = next_rows;
     }
 }
 

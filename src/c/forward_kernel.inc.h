@@ -35,14 +35,15 @@ static KERNEL_INLINE void TYPED(finish_moments)(struct TYPED(moments) * m, struc
     const struct TYPED(places) at = TYPED(places_of)(2, rows);
     TYPED(total)(sums->sum, sums->lost, at, cols > BLOCK, totals, totals_lost);
 
-    const struct TYPED(two_part) lo = TYPED(divide)(totals, totals_lost, n, reciprocal);
+    const struct TYPED(two_part) lo = TYPED(divide)(totals + at.pitch, totals_lost + at.pitch, n, reciprocal);
     const struct TYPED(two_part) mean = TYPED(two_sum)(vec_load(sums->centre), vec_sub(zero, lo.sum));
     const vec mean_lost = vec_sub(mean.lost, lo.lost);
 
     /* var + eps = square - lo*lo + eps, with what each rounding loses kept in `lost`. */
-    const struct TYPED(two_part) square = TYPED(divide)(totals + at.pitch, totals_lost + at.pitch, n, reciprocal);
+    const struct TYPED(two_part) square = TYPED(divide)(totals, totals_lost, n, reciprocal);
     const vec lo_square = vec_mul(lo.sum, lo.sum);
-    const vec lo_square_lost = vec_fma(vec_add(lo.sum, lo.sum), lo.lost, vec_fma(lo.sum, lo.sum, vec_sub(zero, lo_square)));
+    const vec lo_square_lost =
+        vec_fma(vec_add(lo.sum, lo.sum), lo.lost, vec_fma(lo.sum, lo.sum, vec_sub(zero, lo_square)));
     const struct TYPED(two_part) var = TYPED(two_sum)(square.sum, vec_sub(zero, lo_square));
     const struct TYPED(two_part) v = TYPED(two_sum)(var.sum, vec_set1(eps));
     const vec lost = vec_add(vec_add(vec_sub(square.lost, lo_square_lost), var.lost), v.lost);
@@ -68,8 +69,7 @@ static KERNEL_INLINE void TYPED(finish_moments)(struct TYPED(moments) * m, struc
     vec_store(m->off_centre, vec_if_less(var.sum, lo_square, one, zero));
     vec_store(m->centre, vec_if_less(two_mean_square, var.sum, zero, mean.sum));
     vec_store(m->rstd_lost, vec_if_less(two_mean_square, var.sum, zero, rstd_lost));
-    vec_store(m->shift,
-              vec_sub(zero, vec_if_less(two_mean_square, var.sum, vec_fma(mean.sum, rstd, shift), shift)));
+    vec_store(m->shift, vec_sub(zero, vec_if_less(two_mean_square, var.sum, vec_fma(mean.sum, rstd, shift), shift)));
 }
 
 static KERNEL_INLINE REAL TYPED(guess_mean)(const REAL *x, size_t cols, REAL scale)
@@ -176,7 +176,8 @@ static KERNEL_INLINE void TYPED(apply_as)(const struct TYPED(normalization) * gi
     const size_t last = cols - LANES;
     const vec last_out = TYPED(normalize)(&to, last, LANES, direct, has_gamma, has_beta);
     size_t i = 0;
-    ROLLED for (; i + TILE_VECS * LANES <= cols; i += TILE_VECS * LANES) {
+    ROLLED for (; i + TILE_VECS * LANES <= cols; i += TILE_VECS * LANES)
+    {
         vec out[TILE_VECS];
         for (size_t v = 0; v < TILE_VECS; v++) {
             out[v] = TYPED(normalize)(&to, i + v * LANES, LANES, direct, has_gamma, has_beta);
@@ -185,7 +186,8 @@ static KERNEL_INLINE void TYPED(apply_as)(const struct TYPED(normalization) * gi
             vec_store(to.y + i + v * LANES, out[v]);
         }
     }
-    ROLLED for (; i < last; i += LANES) {
+    ROLLED for (; i < last; i += LANES)
+    {
         vec_store(to.y + i, TYPED(normalize)(&to, i, LANES, direct, has_gamma, has_beta));
     }
     if (i < cols) {

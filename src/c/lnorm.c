@@ -60,7 +60,7 @@ enum role { READ, READ_TENSOR, WRITE, WRITE_TENSOR };
 struct argument {
     const void *base; /* NULL where it is absent or empty */
     enum role role;
-    ptrdiff_t stride;            /* elements from row to row; 0 where there is one row */
+    ptrdiff_t stride;             /* elements from row to row; 0 where there is one row */
     size_t rows, step, row_bytes; /* step: bytes from row to row, whichever way */
     uintptr_t begin, end;
 };

@@ -1,11 +1,10 @@
 /* The vocabulary of the kernels. Each name stands for the one of the element type in hand: TYPE is f32 or f64, REAL the
  * C type, and the vec_*.h of the instruction set defines vec_add_f32, vec_add_f64 and so on.
  *
- * A vec is a virtual vector of 64 bytes on every instruction set. The *_first forms touch only the first n lanes; loading
- * and keeping give 0 in the others. vec_fma is a * b + c rounded once,
- * vec_fnma is c - a * b and vec_fms a * b - c. vec_if_less(a, b, x, y) is a < b ? x : y in each lane.
- * vec_even(a, b, unit) takes the even-numbered units of `unit` lanes: unit 0 of a, unit 0 of b, unit 2 of a, unit 2 of
- * b ...; vec_odd the odd-numbered ones.
+ * A vec is a virtual vector of 64 bytes on every instruction set. The *_first forms touch only the first n lanes;
+ * loading and keeping give 0 in the others. vec_fma is a * b + c rounded once, vec_fnma is c - a * b and vec_fms a * b
+ * - c. vec_if_less(a, b, x, y) is a < b ? x : y in each lane. vec_even(a, b, unit) takes the even-numbered units of
+ * `unit` lanes: unit 0 of a, unit 0 of b, unit 2 of a, unit 2 of b ...; vec_odd the odd-numbered ones.
  */
 #ifndef LNORM_NAMES_H
 #define LNORM_NAMES_H

@@ -4,7 +4,8 @@
  *
  * The order, which fixes the bits (docs/numerics.md says why it is this one):
  *   - a virtual vector is 64 bytes; the last of a row is filled up with elements that add nothing;
- *   - a step is 16 vectors: the even ones are summed in order, so are the odd ones, then both are added;
+ *   - a step is 16 vectors: the even ones are summed in order, so are the odd ones, then both are added; only the sum
+ * of c in backward takes all in order;
  *   - a block is 4 steps, summed in order;
  *   - blocks are summed in order, and the error of each addition is found exactly and summed beside them;
  *   - last, the lanes are added pairwise, again with the error of each addition.
@@ -23,19 +24,19 @@
 /* Bytes from an element that is read to the one that is asked for ahead. */
 #define PREFETCH_BYTES ((size_t)4096)
 
-/* c, g * c, and g, summed per lane. */
-struct TYPED(vec_sums) {
-    vec c, gc, g;
-};
-
-/* One row as the sums see it: c = centre - x, or where scaled centre - x * scale, and g = g_centre - dy * gamma.
- * (x - centre would need one more instruction, as only what is subtracted may come from memory.)
- * Without dy there is no g, and c * c is summed instead of g * c. */
+/* One row as the sums see it: c = centre - x, where scaled centre - x * scale, and g = g_centre - dy * gamma. (With
+ * x - centre the centre could not stay in its register: only what is subtracted may come from memory.) Without dy there
+ * is no g, and c * c is summed instead of g * c. */
 struct TYPED(row) {
     const REAL *x, *dy, *gamma;
     size_t cols;
     int scaled;
     REAL scale, centre, g_centre;
+};
+
+/* g * c, c and g, summed per lane. */
+struct TYPED(vec_sums) {
+    vec gc, c, g;
 };
 
 /* A number in each lane to nearly twice the precision: sum + lost. */
@@ -95,14 +96,12 @@ static KERNEL_INLINE void TYPED(add_sums)(struct TYPED(vec_sums) * to, struct TY
 static KERNEL_INLINE void TYPED(add_vec)(struct TYPED(vec_sums) * to, const struct TYPED(row) * row, size_t i, size_t n)
 {
     PREFETCH((const char *)(row->x + i) + PREFETCH_BYTES);
-    const vec x = TYPED(load)(row->x + i, n);
-    const vec centre = vec_set1(row->centre);
+    const vec x = TYPED(load)(row->x + i, n), centre = vec_set1(row->centre);
     const vec c = TYPED(keep)(row->scaled ? vec_fnma(x, vec_set1(row->scale), centre) : vec_sub(centre, x), n);
     vec g = c;
     if (row->dy != NULL) {
         PREFETCH((const char *)(row->dy + i) + PREFETCH_BYTES);
-        const vec dy = TYPED(load)(row->dy + i, n);
-        const vec g_centre = vec_set1(row->g_centre);
+        const vec dy = TYPED(load)(row->dy + i, n), g_centre = vec_set1(row->g_centre);
         g = row->gamma != NULL ? vec_fnma(dy, TYPED(load)(row->gamma + i, n), g_centre) : vec_sub(g_centre, dy);
         g = TYPED(keep)(g, n);
         to->g = vec_add(to->g, g);
@@ -111,20 +110,35 @@ static KERNEL_INLINE void TYPED(add_vec)(struct TYPED(vec_sums) * to, const stru
     to->gc = vec_fma(g, c, to->gc);
 }
 
+/* The same for an odd vector. Where there is a g, the registers hold no second sum of c. */
+static KERNEL_INLINE void TYPED(add_odd_vec)(struct TYPED(vec_sums) * odd, struct TYPED(vec_sums) * even,
+                                             const struct TYPED(row) * row, size_t i, size_t n)
+{
+    if (row->dy == NULL) {
+        TYPED(add_vec)(odd, row, i, n);
+    } else {
+        odd->c = even->c;
+        TYPED(add_vec)(odd, row, i, n);
+        even->c = odd->c;
+        odd->c = vec_set1(0);
+    }
+}
+
 /* The sums of a step: the n elements from column i, at most 16 vectors. */
 static KERNEL_INLINE struct TYPED(vec_sums) TYPED(sum_step)(const struct TYPED(row) * row, size_t i, size_t n)
 {
     struct TYPED(vec_sums) even = TYPED(no_sums)(), odd = TYPED(no_sums)();
     const size_t end = i + n;
-    ROLLED for (; i + 2 * LANES <= end; i += 2 * LANES) {
+    ROLLED for (; i + 2 * LANES <= end; i += 2 * LANES)
+    {
         TYPED(add_vec)(&even, row, i, LANES);
-        TYPED(add_vec)(&odd, row, i + LANES, LANES);
+        TYPED(add_odd_vec)(&odd, &even, row, i + LANES, LANES);
     }
     if (i + LANES <= end) {
         TYPED(add_vec)(&even, row, i, LANES);
         i += LANES;
         if (i < end) {
-            TYPED(add_vec)(&odd, row, i, end - i);
+            TYPED(add_odd_vec)(&odd, &even, row, i, end - i);
         }
     } else if (i < end) {
         TYPED(add_vec)(&even, row, i, end - i);
@@ -137,14 +151,15 @@ static KERNEL_INLINE struct TYPED(vec_sums) TYPED(sum_step)(const struct TYPED(r
 static KERNEL_INLINE struct TYPED(vec_sums) TYPED(sum_block)(const struct TYPED(row) * row, size_t i, size_t n)
 {
     struct TYPED(vec_sums) sums = TYPED(sum_step)(row, i, n < STEP ? n : STEP);
-    ROLLED for (size_t done = STEP; done < n; done += STEP) {
+    ROLLED for (size_t done = STEP; done < n; done += STEP)
+    {
         TYPED(add_sums)(&sums, TYPED(sum_step)(row, i + done, n - done < STEP ? n - done : STEP));
     }
     return sums;
 }
 
-/* Writes the sums of c to sum[0], of g * c to sum[pitch] and of g to sum[2 * pitch]; and to lost, for a row longer than
- * a block, what they lost. */
+/* Writes the sums of g * c to sum[0], those of c to sum[pitch] and those of g, if there is one, to sum[2 * pitch]; and
+ * to `lost`, for a row longer than a block, what they lost. */
 static KERNEL_INLINE void TYPED(sum_row)(const struct TYPED(row) * row, vec *sum, vec *lost, size_t pitch)
 {
     const size_t cols = row->cols;
@@ -153,26 +168,27 @@ static KERNEL_INLINE void TYPED(sum_row)(const struct TYPED(row) * row, vec *sum
         struct TYPED(vec_sums) errors = TYPED(no_sums)();
         for (size_t i = BLOCK; i < cols; i += BLOCK) {
             const struct TYPED(vec_sums) next = TYPED(sum_block)(row, i, cols - i < BLOCK ? cols - i : BLOCK);
-            TYPED(add_exactly)(&sums.c, &errors.c, next.c);
             TYPED(add_exactly)(&sums.gc, &errors.gc, next.gc);
+            TYPED(add_exactly)(&sums.c, &errors.c, next.c);
             if (row->dy != NULL) {
                 TYPED(add_exactly)(&sums.g, &errors.g, next.g);
             }
         }
-        lost[0] = errors.c;
-        lost[pitch] = errors.gc;
+        lost[0] = errors.gc;
+        lost[pitch] = errors.c;
         if (row->dy != NULL) {
             lost[2 * pitch] = errors.g;
         }
     }
-    sum[0] = sums.c;
-    sum[pitch] = sums.gc;
+    sum[0] = sums.gc;
+    sum[pitch] = sums.c;
     if (row->dy != NULL) {
         sum[2 * pitch] = sums.g;
     }
 }
 
-/* Where the sums of a batch lie: those of the first quantity of all rows from 0 on, those of the next from `pitch` on. */
+/* Where the sums of a batch lie: those of the first quantity of all rows from 0 on, those of the next from `pitch` on.
+ */
 struct TYPED(places) {
     size_t quantities, rows, pitch;
 };
@@ -198,8 +214,8 @@ static KERNEL_INLINE void TYPED(add_lanes)(vec *sum, vec *lost, struct TYPED(pla
                 TYPED(two_sum)(vec_even(sum[v], sum[w], (int)unit), vec_odd(sum[v], sum[w], (int)unit));
             vec errors = s.lost;
             if (has_lost) {
-                errors = vec_add(
-                    vec_add(vec_even(lost[v], lost[w], (int)unit), vec_odd(lost[v], lost[w], (int)unit)), errors);
+                errors = vec_add(vec_add(vec_even(lost[v], lost[w], (int)unit), vec_odd(lost[v], lost[w], (int)unit)),
+                                 errors);
             }
             sum[v] = s.sum;
             lost[v] = errors;
@@ -223,7 +239,8 @@ static KERNEL_INLINE void TYPED(add_all_lanes)(vec *sum, vec *lost, struct TYPED
 }
 
 /* Adds the lanes of each vector, all of which are overwritten; the total of a vector goes to the same place of totals
- * and of what they lost. Both have room for LANES elements behind the last, and are set there to numbers of no meaning. */
+ * and of what they lost. Both have room for LANES elements behind the last, and are set there to numbers of no meaning.
+ */
 static NOINLINE void TYPED(total)(vec *sum, vec *lost, struct TYPED(places) at, int has_lost, REAL *totals,
                                   REAL *totals_lost)
 {
@@ -251,9 +268,7 @@ static KERNEL_INLINE struct TYPED(two_part) TYPED(divide)(const REAL *total, con
 {
     const vec sum = vec_load(total);
     const vec quotient = vec_mul(sum, reciprocal);
-    return (struct TYPED(two_part)){
-        quotient,
-        vec_mul(vec_add(vec_fnma(quotient, n, sum), vec_load(lost)), reciprocal)};
+    return (struct TYPED(two_part)){quotient, vec_mul(vec_add(vec_fnma(quotient, n, sum), vec_load(lost)), reciprocal)};
 }
 
 /* Places from which the first guess of a mean is taken: 0, cols/8, 2*(cols/8), ... */

@@ -1,5 +1,7 @@
 /* Virtual vectors of 64 bytes in two ymm registers: a holds the lower lanes, b the upper ones. */
 
+#define REGISTER_VECS 8
+
 typedef struct {
     __m256 a, b;
 } vec_f32;

@@ -1,5 +1,7 @@
 /* Virtual vectors of 64 bytes in one zmm register. */
 
+#define REGISTER_VECS 32
+
 typedef __m512 vec_f32;
 
 static INLINE vec_f32 vec_set1_f32(float a)

@@ -1,5 +1,7 @@
 /* Virtual vectors of 64 bytes in four q registers: a holds the lowest lanes, d the highest. */
 
+#define REGISTER_VECS 8
+
 typedef struct {
     float32x4_t a, b, c, d;
 } vec_f32;
@@ -66,8 +68,8 @@ static INLINE vec_f32 vec_fnma_f32(vec_f32 x, vec_f32 y, vec_f32 z)
 }
 static INLINE vec_f32 vec_fms_f32(vec_f32 x, vec_f32 y, vec_f32 z)
 {
-    return (vec_f32){vfmaq_f32(vnegq_f32(z.a), x.a, y.a), vfmaq_f32(vnegq_f32(z.b), x.b, y.b), vfmaq_f32(vnegq_f32(z.c), x.c, y.c),
-                     vfmaq_f32(vnegq_f32(z.d), x.d, y.d)};
+    return (vec_f32){vfmaq_f32(vnegq_f32(z.a), x.a, y.a), vfmaq_f32(vnegq_f32(z.b), x.b, y.b),
+                     vfmaq_f32(vnegq_f32(z.c), x.c, y.c), vfmaq_f32(vnegq_f32(z.d), x.d, y.d)};
 }
 static INLINE vec_f32 vec_div_f32(vec_f32 x, vec_f32 y)
 {
@@ -183,8 +185,8 @@ static INLINE vec_f64 vec_fnma_f64(vec_f64 x, vec_f64 y, vec_f64 z)
 }
 static INLINE vec_f64 vec_fms_f64(vec_f64 x, vec_f64 y, vec_f64 z)
 {
-    return (vec_f64){vfmaq_f64(vnegq_f64(z.a), x.a, y.a), vfmaq_f64(vnegq_f64(z.b), x.b, y.b), vfmaq_f64(vnegq_f64(z.c), x.c, y.c),
-                     vfmaq_f64(vnegq_f64(z.d), x.d, y.d)};
+    return (vec_f64){vfmaq_f64(vnegq_f64(z.a), x.a, y.a), vfmaq_f64(vnegq_f64(z.b), x.b, y.b),
+                     vfmaq_f64(vnegq_f64(z.c), x.c, y.c), vfmaq_f64(vnegq_f64(z.d), x.d, y.d)};
 }
 static INLINE vec_f64 vec_div_f64(vec_f64 x, vec_f64 y)
 {
