@@ -72,7 +72,7 @@ static INLINE __m512d even_f64(__m512d a, __m512d b, int unit)
 {
     switch (unit) {
     case 4:
-        return _mm512_shuffle_f64x2(a, b, 0x44);
+        return _mm512_permutex2var_pd(a, _mm512_setr_epi64(0, 1, 2, 3, 8, 9, 10, 11), b);
     case 2:
         return _mm512_permutex2var_pd(a, _mm512_setr_epi64(0, 1, 8, 9, 4, 5, 12, 13), b);
     default:
@@ -83,7 +83,7 @@ static INLINE __m512d odd_f64(__m512d a, __m512d b, int unit)
 {
     switch (unit) {
     case 4:
-        return _mm512_shuffle_f64x2(a, b, 0xee);
+        return _mm512_permutex2var_pd(a, _mm512_setr_epi64(4, 5, 6, 7, 12, 13, 14, 15), b);
     case 2:
         return _mm512_permutex2var_pd(a, _mm512_setr_epi64(2, 3, 10, 11, 6, 7, 14, 15), b);
     default:
@@ -92,13 +92,19 @@ static INLINE __m512d odd_f64(__m512d a, __m512d b, int unit)
 }
 static INLINE vec_f32 vec_even_f32(vec_f32 a, vec_f32 b, int unit)
 {
-    return unit == 1 ? _mm512_mask_moveldup_ps(a, 0xaaaa, b)
-                     : _mm512_castpd_ps(even_f64(_mm512_castps_pd(a), _mm512_castps_pd(b), unit / 2));
+    if (unit == 1) {
+        const __m512i lanes = _mm512_setr_epi32(0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10, 26, 12, 28, 14, 30);
+        return _mm512_permutex2var_ps(a, lanes, b);
+    }
+    return _mm512_castpd_ps(even_f64(_mm512_castps_pd(a), _mm512_castps_pd(b), unit / 2));
 }
 static INLINE vec_f32 vec_odd_f32(vec_f32 a, vec_f32 b, int unit)
 {
-    return unit == 1 ? _mm512_mask_movehdup_ps(b, 0x5555, a)
-                     : _mm512_castpd_ps(odd_f64(_mm512_castps_pd(a), _mm512_castps_pd(b), unit / 2));
+    if (unit == 1) {
+        const __m512i lanes = _mm512_setr_epi32(1, 17, 3, 19, 5, 21, 7, 23, 9, 25, 11, 27, 13, 29, 15, 31);
+        return _mm512_permutex2var_ps(a, lanes, b);
+    }
+    return _mm512_castpd_ps(odd_f64(_mm512_castps_pd(a), _mm512_castps_pd(b), unit / 2));
 }
 
 typedef __m512d vec_f64;
