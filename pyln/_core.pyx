@@ -1,21 +1,30 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, freethreading_compatible=True
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, freethreading_compatible=True
 """The C library on NumPy buffers: pointers, the GIL, and statuses as exceptions. Shapes and types were checked before."""
 
+cimport cython
 from cpython.buffer cimport (
     PyBUF_FORMAT, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer,
 )
+from cpython.exc cimport PyErr_Clear
+from cpython.object cimport PyObject
 from cpython.pythread cimport (
     PyThread_acquire_lock, PyThread_allocate_lock, PyThread_free_lock, PyThread_release_lock, PyThread_type_lock,
     WAIT_LOCK,
 )
+from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from libc.string cimport memset
 
 from pyln cimport lnorm
+
+import numpy
 
 from pyln import _threads
 
 # Below this many bytes the work is done before another thread could have used the time.
 cdef Py_ssize_t GIL_BYTES = 32768
+
+# From this many bytes of input on, threads gain more than they cost: waking one took about 0.1 ms (bench/threads.py).
+cdef Py_ssize_t forward_bytes = 1 << 22, backward_bytes = 1 << 21
 
 
 cdef class _Array:
@@ -38,25 +47,24 @@ cdef class _Array:
             PyBuffer_Release(&self.view)
 
     cdef lnorm.int64_t row_stride(self):
-        """In elements, as the C library wants it: 0 is dense there, and equal rows have a name."""
         if self.data == NULL or self.view.shape[0] < 2:
             return 0
-        cdef lnorm.int64_t stride = self.view.strides[0] // self.view.itemsize
-        return stride if stride != 0 else lnorm.LNORM_BROADCAST
+        return stride_in_elements(self.view.strides[0], self.view.itemsize)
 
 
 cdef class _Pieces:
-    """The pieces that the C library wants run, for Python's threads to call. Once it is closed, none runs or will run.
+    """The pieces that the C library wants run: each call, on whatever thread, runs those that no other call has taken.
 
     Ctrl-C may raise anywhere in Python code, also in what waits for the threads, and the C library's pieces live only
-    as long as its call. So the threads are waited for here, by locks that no signal interrupts.
+    as long as its call. So the threads are waited for here, by locks that no signal interrupts: once the pieces are
+    closed, none runs or will run.
     """
 
     cdef lnorm.lnorm_task task
     cdef void *argument
-    cdef PyThread_type_lock mutex  # guards the two below
-    cdef size_t running
-    cdef bint closed
+    cdef PyThread_type_lock mutex  # guards the three below
+    cdef size_t next, count, running
+    cdef size_t threads
     cdef PyThread_type_lock busy  # held while pieces run: taken with the first, released with the last
 
     def __cinit__(self):
@@ -71,21 +79,28 @@ cdef class _Pieces:
         if self.busy != NULL:
             PyThread_free_lock(self.busy)
 
-    def __call__(self, size_t index):
+    def __call__(self):
+        cdef size_t index, end
         with nogil:
-            if self.enter():
-                self.task(self.argument, index)
+            while self.take(&index, &end):
+                while index < end:
+                    self.task(self.argument, index)
+                    index += 1
                 self.leave()
 
-    cdef bint enter(self) noexcept nogil:
+    cdef bint take(self, size_t *index, size_t *end) noexcept nogil:
+        """A few pieces at once, fewer and fewer, so that threads seldom meet at the lock and end together."""
         PyThread_acquire_lock(self.mutex, WAIT_LOCK)
-        cdef bint entered = not self.closed
-        if entered:
+        cdef size_t left = self.count - self.next
+        if left != 0:
             if self.running == 0:
                 PyThread_acquire_lock(self.busy, WAIT_LOCK)
             self.running += 1
+            index[0] = self.next
+            self.next += (left + 2 * self.threads - 1) // (2 * self.threads)
+            end[0] = self.next
         PyThread_release_lock(self.mutex)
-        return entered
+        return left != 0
 
     cdef void leave(self) noexcept nogil:
         PyThread_acquire_lock(self.mutex, WAIT_LOCK)
@@ -96,89 +111,478 @@ cdef class _Pieces:
 
     cdef void close(self) noexcept nogil:
         PyThread_acquire_lock(self.mutex, WAIT_LOCK)
-        self.closed = True
+        self.next = self.count
         PyThread_release_lock(self.mutex)
         PyThread_acquire_lock(self.busy, WAIT_LOCK)
         PyThread_release_lock(self.busy)
 
 
-cdef class _Call:
-    """One call of the C library, which may come back to have its pieces run by Python's threads."""
+cdef class _Hook:
+    """What the C library's hook is given, and the exception that came up in it."""
 
     cdef object error
 
-    cdef void set_up(self, lnorm.lnorm_problem *problem, _Array x, bint parallel):
-        memset(problem, 0, sizeof(lnorm.lnorm_problem))
-        problem.struct_size = sizeof(lnorm.lnorm_problem)
-        problem.x_type = lnorm.LNORM_F32 if x.view.itemsize == 4 else lnorm.LNORM_F64
-        problem.outer = x.view.shape[0]
-        problem.norm = x.view.shape[1]
-        problem.x_stride = x.row_stride()
-        if parallel:
-            problem.parallel_for = run_pieces
-            problem.parallel_context = <void *>self
-
-    cdef int finish(self, lnorm.lnorm_status status) except -1:
-        if self.error is not None:
-            raise self.error
-        if status != lnorm.LNORM_OK:
-            raise ValueError(lnorm.lnorm_status_text(status).decode())
-        return 0
+    cdef void attach(self, lnorm.lnorm_problem *problem):
+        problem.parallel_for = run_pieces
+        problem.parallel_context = <void *>self
 
 
 cdef void run_pieces(void *context, size_t count, lnorm.lnorm_task task, void *argument) noexcept with gil:
-    cdef _Call call = <_Call>context
+    cdef _Hook hook = <_Hook>context
     cdef _Pieces pieces = None
-    if call.error is not None:
+    if hook.error is not None:
         return
     try:
         pieces = _Pieces()
         pieces.task = task
         pieces.argument = argument
-        _threads.run(pieces, count)
+        pieces.count = count
+        pieces.threads = min(count, _threads.get_num_threads())
+        _threads.run(pieces, pieces.threads)
     except BaseException as error:  # Ctrl-C too; it goes on from where the C library was called
-        call.error = error
+        hook.error = error
     if pieces is not None:
         with nogil:
             pieces.close()
 
 
-def forward(x, weight, bias, double eps, y, mean, rstd, bint parallel):
+cdef _Hook hook_for(lnorm.lnorm_problem *problem, Py_ssize_t nbytes, Py_ssize_t from_bytes):
+    if nbytes < from_bytes or _threads.get_num_threads() == 1:
+        return None
+    cdef _Hook hook = _Hook()
+    hook.attach(problem)
+    return hook
+
+
+cdef void set_up(lnorm.lnorm_problem *problem, Py_ssize_t itemsize, Py_ssize_t rows, Py_ssize_t cols) noexcept:
+    memset(problem, 0, sizeof(lnorm.lnorm_problem))
+    problem.struct_size = sizeof(lnorm.lnorm_problem)
+    problem.x_type = lnorm.LNORM_F32 if itemsize == 4 else lnorm.LNORM_F64
+    problem.outer = rows
+    problem.norm = cols
+
+
+cdef lnorm.int64_t stride_in_elements(Py_ssize_t stride, Py_ssize_t itemsize) noexcept:
+    """As the C library wants it: 0 is dense there, and equal rows have a name."""
+    return stride // itemsize if stride != 0 else lnorm.LNORM_BROADCAST
+
+
+cdef int finish(lnorm.lnorm_status status, _Hook hook) except -1:
+    if hook is not None and hook.error is not None:
+        raise hook.error
+    if status != lnorm.LNORM_OK:
+        raise ValueError(lnorm.lnorm_status_text(status).decode())
+    return 0
+
+
+cdef lnorm.lnorm_status call_forward(
+    lnorm.lnorm_problem *problem, const void *x, const void *gamma, const void *beta, void *y, void *mean, void *rstd,
+    Py_ssize_t nbytes,
+) noexcept:
+    cdef lnorm.lnorm_status status
+    if nbytes < GIL_BYTES:
+        return lnorm.lnorm_forward(problem, x, gamma, beta, y, mean, rstd)
+    with nogil:
+        status = lnorm.lnorm_forward(problem, x, gamma, beta, y, mean, rstd)
+    return status
+
+
+cdef lnorm.lnorm_status call_backward(
+    lnorm.lnorm_problem *problem, const void *dy, const void *x, const void *mean, const void *rstd, const void *gamma,
+    void *dx, void *dgamma, void *dbeta, Py_ssize_t nbytes,
+) except? lnorm.LNORM_ERROR_WORKSPACE:
+    """With a workspace of the size that the C library asks for: a fraction of the input's, as its comments say."""
+    cdef lnorm.lnorm_status status
+    cdef size_t size = 0
+    cdef void *workspace = NULL
+    if dgamma != NULL or dbeta != NULL:
+        status = lnorm.lnorm_backward_workspace(problem, &size)
+        if status != lnorm.LNORM_OK:
+            return status
+        if size != 0:
+            workspace = PyMem_Malloc(size)
+            if workspace == NULL:
+                raise MemoryError(f"no memory for a workspace of {size} bytes")
+    if nbytes < GIL_BYTES:
+        status = lnorm.lnorm_backward(problem, dy, x, mean, rstd, gamma, dx, dgamma, dbeta, workspace, size)
+    else:
+        with nogil:
+            status = lnorm.lnorm_backward(problem, dy, x, mean, rstd, gamma, dx, dgamma, dbeta, workspace, size)
+    PyMem_Free(workspace)
+    return status
+
+
+def forward(x, weight, bias, double eps, y, mean, rstd):
     """y, mean and rstd (each of the latter may be None) of x, two-dimensional; writes into its arguments."""
     cdef _Array xs = _Array(x, False), gamma = _Array(weight, False), beta = _Array(bias, False)
     cdef _Array ys = _Array(y, True), means = _Array(mean, True), rstds = _Array(rstd, True)
-    cdef _Call call = _Call()
     cdef lnorm.lnorm_problem problem
-    cdef lnorm.lnorm_status status
-    call.set_up(&problem, xs, parallel)
+    set_up(&problem, xs.view.itemsize, xs.view.shape[0], xs.view.shape[1])
+    problem.x_stride = xs.row_stride()
     problem.y_stride = ys.row_stride()
     problem.eps = eps
-    if xs.view.len < GIL_BYTES:
-        status = lnorm.lnorm_forward(&problem, xs.data, gamma.data, beta.data, ys.data, means.data, rstds.data)
-    else:
-        with nogil:
-            status = lnorm.lnorm_forward(&problem, xs.data, gamma.data, beta.data, ys.data, means.data, rstds.data)
-    call.finish(status)
+    hook = hook_for(&problem, xs.view.len, forward_bytes)
+    finish(call_forward(&problem, xs.data, gamma.data, beta.data, ys.data, means.data, rstds.data, xs.view.len), hook)
 
 
-def backward(grad_out, x, mean, rstd, weight, grad_x, grad_weight, grad_bias, bint parallel):
+def backward(grad_out, x, mean, rstd, weight, grad_x, grad_weight, grad_bias):
     """Gradients into grad_x (two-dimensional), grad_weight and grad_bias, each of which may be None."""
     cdef _Array dy = _Array(grad_out, False), xs = _Array(x, False), gamma = _Array(weight, False)
     cdef _Array means = _Array(mean, False), rstds = _Array(rstd, False)
     cdef _Array dx = _Array(grad_x, True), dgamma = _Array(grad_weight, True), dbeta = _Array(grad_bias, True)
-    cdef _Call call = _Call()
     cdef lnorm.lnorm_problem problem
-    cdef lnorm.lnorm_status status
-    cdef size_t size = 0
-    call.set_up(&problem, xs, parallel)
+    set_up(&problem, xs.view.itemsize, xs.view.shape[0], xs.view.shape[1])
+    problem.x_stride = xs.row_stride()
     problem.dy_stride = dy.row_stride()
     problem.dx_stride = dx.row_stride()
-    call.finish(lnorm.lnorm_backward_workspace(&problem, &size))
-    cdef _Array workspace = _Array(bytearray(size) if dgamma.held or dbeta.held else None, True)
-    with nogil:
-        status = lnorm.lnorm_backward(&problem, dy.data, xs.data, means.data, rstds.data, gamma.data, dx.data,
-                                      dgamma.data, dbeta.data, workspace.data, size)
-    call.finish(status)
+    hook = hook_for(&problem, xs.view.len, backward_bytes)
+    finish(call_backward(&problem, dy.data, xs.data, means.data, rstds.data, gamma.data, dx.data, dgamma.data,
+                         dbeta.data, xs.view.len), hook)
+
+
+# ---- Calls whose arguments need no second look ----
+#
+# Plain arrays, which most calls are made with, are checked here; anything else, errors too, is left to the Python code
+# above, which looks at everything anew. Nothing has been written then.
+
+cdef extern from "Python.h":
+    # As functions that raise nothing: errors are cleared.
+    int GetBuffer "PyObject_GetBuffer"(PyObject *exporter, Py_buffer *view, int flags)
+    Py_ssize_t AsSsize_t "PyLong_AsSsize_t"(PyObject *value)
+
+cdef object ndarray = numpy.ndarray, empty = numpy.empty
+cdef object FLOAT32 = numpy.dtype("float32"), FLOAT64 = numpy.dtype("float64")
+
+
+cdef struct Plain:
+    int count
+    Py_buffer views[9]  # that one call holds
+
+
+cdef Py_buffer *get(Plain *plain, object array, object dtype, int flags) noexcept:
+    """A view of an array of just this type of element, aligned; NULL of others."""
+    if type(array) is not ndarray or array.dtype is not dtype:
+        return NULL
+    cdef Py_buffer *view = &plain.views[plain.count]
+    if GetBuffer(<PyObject *>array, view, PyBUF_STRIDES | flags) != 0:
+        PyErr_Clear()
+        return NULL
+    plain.count += 1
+    return view if <size_t>view.buf % <size_t>view.itemsize == 0 else NULL
+
+
+cdef void release(Plain *plain) noexcept:
+    cdef int i
+    for i in range(plain.count):
+        PyBuffer_Release(&plain.views[i])
+
+
+cdef bint dense(Py_buffer *view, int first) noexcept:
+    """Whether the axes from `first` on are contiguous."""
+    cdef Py_ssize_t expected = view.itemsize
+    cdef int i = view.ndim
+    while i > first:
+        i -= 1
+        if view.shape[i] != 1 and view.strides[i] != expected:
+            return False
+        expected *= view.shape[i]
+    return True
+
+
+cdef bint same_shape(Py_buffer *a, Py_buffer *b) noexcept:
+    cdef int i
+    if a.ndim != b.ndim:
+        return False
+    for i in range(a.ndim):
+        if a.shape[i] != b.shape[i]:
+            return False
+    return True
+
+
+cdef bint is_parameter(Py_buffer *view, Py_buffer *x, int first) noexcept:
+    """Whether the view is contiguous and has the shape of x's axes from `first` on."""
+    cdef int i
+    if view.ndim != x.ndim - first or not dense(view, 0):
+        return False
+    for i in range(view.ndim):
+        if view.shape[i] != x.shape[first + i]:
+            return False
+    return True
+
+
+cdef bint is_size(object value, Py_ssize_t size) noexcept:
+    if type(value) is not int:
+        return False
+    cdef Py_ssize_t got = AsSsize_t(<PyObject *>value)
+    if got == -1:
+        PyErr_Clear()
+    return got == size
+
+
+cdef int first_axis(Py_buffer *x, object normalized_shape) noexcept:
+    """The first of the axes that normalized_shape names, or -1 where it does not fit or is not plain."""
+    cdef int i, k, first
+    if type(normalized_shape) is int:
+        return x.ndim - 1 if x.ndim > 0 and is_size(normalized_shape, x.shape[x.ndim - 1]) else -1
+    if type(normalized_shape) is not tuple:
+        return -1
+    k = len(normalized_shape)
+    first = x.ndim - k
+    if k == 0 or first < 0:
+        return -1
+    for i in range(k):
+        if not is_size((<tuple>normalized_shape)[i], x.shape[first + i]):
+            return -1
+    return first
+
+
+cdef bint row_stride(Py_buffer *view, int first, lnorm.int64_t *stride) noexcept:
+    """Whether rows are contiguous, and one stride leads from row to row: that, as the C library wants it."""
+    cdef Py_ssize_t step = 0, reach = 0
+    cdef bint found = False
+    cdef int i = first
+    while i > 0:
+        i -= 1
+        if view.shape[i] != 1:
+            if found and view.strides[i] != reach:
+                return False
+            if not found:
+                step = view.strides[i]
+            found = True
+            reach = view.strides[i] * view.shape[i]
+    stride[0] = stride_in_elements(step, view.itemsize) if found else 0
+    return step % view.itemsize == 0 and dense(view, first)
+
+
+cdef bint is_statistic(Py_buffer *view, Py_buffer *x, int first) noexcept:
+    """Whether the view is contiguous and has the shape of x, but 1 for the axes from `first` on."""
+    cdef int i
+    if view.ndim != x.ndim or not dense(view, 0):
+        return False
+    for i in range(view.ndim):
+        if view.shape[i] != (x.shape[i] if i < first else 1):
+            return False
+    return True
+
+
+cdef bint parameter(Plain *plain, object array, object dtype, Py_buffer *x, int first, int flags, void **data) noexcept:
+    """Whether the array is None or a parameter; its data."""
+    cdef Py_buffer *view
+    data[0] = NULL
+    if array is None:
+        return True
+    view = get(plain, array, dtype, flags)
+    if view == NULL or not is_parameter(view, x, first):
+        return False
+    data[0] = view.buf
+    return True
+
+
+cdef bint statistic(Plain *plain, object array, object dtype, Py_buffer *x, int first, void **data) noexcept:
+    cdef Py_buffer *view = get(plain, array, dtype, 0)
+    if view == NULL or not is_statistic(view, x, first):
+        return False
+    data[0] = view.buf
+    return True
+
+
+cdef class Statistics:
+    """mean and rstd of the rows of one input, kept for backward by who does not look at them."""
+
+    cdef void *means
+    cdef void *rstds
+    cdef Py_ssize_t nbytes  # of each
+    cdef object dtype
+
+    def __dealloc__(self):
+        PyMem_Free(self.means)
+
+    def arrays(self, shape):
+        """(mean, rstd) of the given shape."""
+        both = numpy.frombuffer((<char *>self.means)[:2 * self.nbytes], self.dtype)
+        mean, rstd = both.reshape((2, *shape))
+        return mean, rstd
+
+
+cdef Statistics new_statistics(Py_ssize_t rows, object dtype, Py_ssize_t itemsize):
+    cdef Statistics stats = Statistics.__new__(Statistics)
+    stats.nbytes = rows * itemsize
+    stats.dtype = dtype
+    stats.means = PyMem_Malloc(2 * stats.nbytes)
+    if stats.means == NULL:
+        raise MemoryError
+    stats.rstds = <char *>stats.means + stats.nbytes
+    return stats
+
+
+cdef Py_buffer *input_rows(Plain *plain, object input, object normalized_shape, lnorm.lnorm_problem *problem,
+                           int *first) except? NULL:
+    """The view of an input that is not empty; describes it in problem. NULL if it is not plain."""
+    cdef Py_ssize_t rows = 1, cols = 1
+    cdef int i
+    if type(input) is not ndarray:
+        return NULL
+    dtype = input.dtype
+    if dtype is not FLOAT32 and dtype is not FLOAT64:
+        return NULL
+    cdef Py_buffer *x = get(plain, input, dtype, 0)
+    if x == NULL:
+        return NULL
+    first[0] = first_axis(x, normalized_shape)
+    if first[0] < 0:
+        return NULL
+    for i in range(first[0]):
+        rows *= x.shape[i]
+    for i in range(first[0], x.ndim):
+        cols *= x.shape[i]
+    if rows == 0 or cols == 0:
+        return NULL
+    set_up(problem, x.itemsize, rows, cols)
+    return x if row_stride(x, first[0], &problem.x_stride) else NULL
+
+
+cdef bint succeeded(lnorm.lnorm_status status, _Hook hook) except -1:
+    if hook is not None and hook.error is not None:
+        raise hook.error
+    return status == lnorm.LNORM_OK
+
+
+@cython.binding(False)  # else the Limited API of 3.11 makes calls slower
+def layer_norm(input, normalized_shape, weight, bias, eps, out, bint return_stats):
+    """functional.layer_norm of plain arrays; None if there is more to look at."""
+    cdef Plain plain
+    plain.count = 0
+    try:
+        return plain_layer_norm(&plain, input, normalized_shape, weight, bias, eps, out, return_stats, False)
+    finally:
+        release(&plain)
+
+
+@cython.binding(False)
+def layer_norm_keeping(input, normalized_shape, weight, bias, eps, out):
+    """(y, Statistics) of plain arrays, of which out is not input; None if there is more to look at."""
+    cdef Plain plain
+    plain.count = 0
+    try:
+        return plain_layer_norm(&plain, input, normalized_shape, weight, bias, eps, out, False, True)
+    finally:
+        release(&plain)
+
+
+cdef object plain_layer_norm(
+    Plain *plain, input, normalized_shape, weight, bias, eps, out, bint return_stats, bint keep
+):
+    cdef lnorm.lnorm_problem problem
+    cdef void *gamma
+    cdef void *beta
+    cdef void *means = NULL
+    cdef void *rstds = NULL
+    cdef int first
+    cdef Py_buffer *x = input_rows(plain, input, normalized_shape, &problem, &first)
+    if x == NULL or type(eps) is not float:
+        return None
+    dtype = FLOAT32 if x.itemsize == 4 else FLOAT64
+    problem.eps = eps
+    if not parameter(plain, weight, dtype, x, first, 0, &gamma) or not parameter(plain, bias, dtype, x, first, 0, &beta):
+        return None
+    if out is None:
+        out = empty(input.shape, dtype)
+    cdef Py_buffer *y = get(plain, out, dtype, PyBUF_WRITABLE)
+    if y == NULL or not same_shape(x, y) or not row_stride(y, first, &problem.y_stride):
+        return None
+    cdef Statistics kept = None
+    mean = rstd = None
+    if return_stats:
+        shape = input.shape[:first] + (1,) * (x.ndim - first)
+        mean, rstd = empty(shape, dtype), empty(shape, dtype)
+        statistic(plain, mean, dtype, x, first, &means)
+        statistic(plain, rstd, dtype, x, first, &rstds)
+    elif keep:
+        if y.buf == x.buf:
+            return None
+        kept = new_statistics(problem.outer, dtype, x.itemsize)
+        means, rstds = kept.means, kept.rstds
+    hook = hook_for(&problem, x.len, forward_bytes)
+    if not succeeded(call_forward(&problem, x.buf, gamma, beta, y.buf, means, rstds, x.len), hook):
+        return None
+    if return_stats:
+        return out, mean, rstd
+    return (out, kept) if keep else out
+
+
+@cython.binding(False)
+def layer_norm_backward(grad_out, input, normalized_shape, mean, rstd, weight, bias, output_mask, out):
+    """functional.layer_norm_backward of plain arrays; None if there is more to look at."""
+    cdef Plain plain
+    plain.count = 0
+    try:
+        return plain_layer_norm_backward(
+            &plain, grad_out, input, normalized_shape, mean, rstd, weight, bias, output_mask, out
+        )
+    finally:
+        release(&plain)
+
+
+cdef object plain_layer_norm_backward(
+    Plain *plain, grad_out, input, normalized_shape, mean, rstd, weight, bias, output_mask, out
+):
+    cdef lnorm.lnorm_problem problem
+    cdef void *gamma
+    cdef void *beta
+    cdef void *means
+    cdef void *rstds
+    cdef void *dgamma
+    cdef void *dbeta
+    cdef int first
+    cdef Py_buffer *x = input_rows(plain, input, normalized_shape, &problem, &first)
+    if x == NULL or type(output_mask) is not tuple or len(output_mask) != 3:
+        return None
+    dtype = FLOAT32 if x.itemsize == 4 else FLOAT64
+    cdef Py_buffer *dy = get(plain, grad_out, dtype, 0)
+    cdef Py_buffer *dx = NULL
+    if dy == NULL or not same_shape(x, dy) or not row_stride(dy, first, &problem.dy_stride):
+        return None
+    if not (statistic(plain, mean, dtype, x, first, &means) and statistic(plain, rstd, dtype, x, first, &rstds)):
+        return None
+    if not (parameter(plain, weight, dtype, x, first, 0, &gamma) and parameter(plain, bias, dtype, x, first, 0, &beta)):
+        return None
+    if out is None:
+        grad_input, grad_weight, grad_bias = None, None, None
+    elif type(out) is tuple and len(out) == 3:
+        grad_input, grad_weight, grad_bias = out
+    else:
+        return None
+    wants_input, wants_weight, wants_bias = output_mask
+    if (type(wants_input) is not bool or type(wants_weight) is not bool or type(wants_bias) is not bool or
+            (grad_input is not None and not wants_input) or (grad_weight is not None and not wants_weight) or
+            (grad_bias is not None and not wants_bias)):
+        return None
+    if wants_input:
+        if grad_input is None:
+            grad_input = empty(input.shape, dtype)
+        dx = get(plain, grad_input, dtype, PyBUF_WRITABLE)
+        if dx == NULL or not same_shape(x, dx) or not row_stride(dx, first, &problem.dx_stride):
+            return None
+    if wants_weight and grad_weight is None:
+        grad_weight = empty(input.shape[first:], dtype)
+    if wants_bias and grad_bias is None:
+        grad_bias = empty(input.shape[first:], dtype)
+    if not (parameter(plain, grad_weight, dtype, x, first, PyBUF_WRITABLE, &dgamma) and
+            parameter(plain, grad_bias, dtype, x, first, PyBUF_WRITABLE, &dbeta)):
+        return None
+    hook = hook_for(&problem, x.len, backward_bytes)
+    if not succeeded(call_backward(&problem, dy.buf, x.buf, means, rstds, gamma, dx.buf if dx != NULL else NULL, dgamma,
+                                   dbeta, x.len), hook):
+        return None
+    return grad_input, grad_weight, grad_bias
+
+
+def set_thread_bytes(Py_ssize_t forward, Py_ssize_t backward):
+    """Use threads for inputs of so many bytes on. Returns what it was."""
+    global forward_bytes, backward_bytes
+    before = forward_bytes, backward_bytes
+    forward_bytes, backward_bytes = forward, backward
+    return before
 
 
 def isa():

@@ -71,30 +71,13 @@ def _helpers() -> ThreadPoolExecutor:
         return _pool
 
 
-def run(piece: Callable[[int], None], count: int) -> None:
-    """Call piece(0) ... piece(count - 1), each once, on this thread and the pool's; return when all have ended.
+def run(pieces: Callable[[], None], threads: int) -> None:
+    """Call pieces() on this thread, and on the pool's so that there are as many as `threads`: each takes what is left.
 
-    An exception, Ctrl-C's too, comes through at once: no other piece begins then, but some may still be running.
+    Others may still be at work when this returns, or raises.
     """
-    left = list(range(count))
-
-    def work() -> None:
-        while True:
-            try:
-                index = left.pop()  # one operation, so no two threads get the same
-            except IndexError:
-                return
-            piece(index)
-
-    futures = []
-    try:
-        # A pool that is being shut down, with the interpreter or by set_num_threads, leaves the work to this thread.
-        with suppress(RuntimeError):
-            for _ in range(min(get_num_threads(), count) - 1):
-                futures.append(_helpers().submit(work))
-        work()
-        for future in futures:
-            future.result()
-    except BaseException:
-        left.clear()
-        raise
+    # A pool that is being shut down, with the interpreter or by set_num_threads, leaves the work to this thread.
+    with suppress(RuntimeError):
+        for _ in range(threads - 1):
+            _helpers().submit(pieces)
+    pieces()

@@ -9,15 +9,11 @@ from typing import Any, Literal, overload
 import numpy as np
 
 from pyln import _arguments as arguments
-from pyln import _core, _threads
+from pyln import _core
 from pyln._arguments import Array, Shape
 
-# From this many bytes of input on, threads gain more than they cost.
-_PARALLEL_BYTES = 1 << 20
-
-
-def _parallel(x: Array) -> bool:
-    return x.nbytes >= _PARALLEL_BYTES and _threads.get_num_threads() > 1
+_plain_layer_norm = _core.layer_norm
+_plain_layer_norm_backward = _core.layer_norm_backward
 
 
 class _Layout:
@@ -145,6 +141,10 @@ def layer_norm(
         read-only or overlaps another argument in part. Nothing has been written then.
 
     """
+    if axis is None:
+        result = _plain_layer_norm(input, normalized_shape, weight, bias, eps, out, return_stats)
+        if result is not None:
+            return result
     x = arguments.tensor("input", input)
     layout = _Layout(x, arguments.normalized_axes(x, normalized_shape, axis))
     gamma = arguments.parameter("weight", weight, x, layout.norm_shape)
@@ -158,11 +158,10 @@ def layer_norm(
 
     x_rows, y_rows = layout.rows(x), layout.rows(y)
     gamma, beta = _flat(gamma), _flat(beta)
-    parallel = _parallel(x)
     first = 0
     for x_part, y_part in _matrices(x_rows, y_rows):
         end = first + x_part.shape[0]
-        _core.forward(x_part, gamma, beta, eps, y_part, _part(mean, first, end), _part(rstd, first, end), parallel)
+        _core.forward(x_part, gamma, beta, eps, y_part, _part(mean, first, end), _part(rstd, first, end))
         first = end
     layout.write_back(y_rows, y)
     if mean is None or rstd is None:
@@ -225,6 +224,12 @@ def layer_norm_backward(
         As ``layer_norm``; also for statistics of another shape than ``layer_norm`` returned.
 
     """
+    if axis is None:
+        result = _plain_layer_norm_backward(
+            grad_out, input, normalized_shape, mean, rstd, weight, bias, output_mask, out
+        )
+        if result is not None:
+            return result
     x = arguments.tensor("input", input)
     layout = _Layout(x, arguments.normalized_axes(x, normalized_shape, axis))
     dy = arguments.tensor("grad_out", grad_out, x.dtype)
@@ -261,7 +266,6 @@ def layer_norm_backward(
         dx,
         _flat(sums[0]),
         _flat(sums[1]),
-        _parallel(x),
     )
     if grad_x is not None and dx is not None:
         layout.write_back(dx, grad_x)

@@ -4,6 +4,7 @@ from libc.stdint cimport int32_t, int64_t
 cdef extern from "lnorm.h" nogil:
     ctypedef enum lnorm_status:
         LNORM_OK
+        LNORM_ERROR_WORKSPACE
     ctypedef enum lnorm_type:
         LNORM_F32
         LNORM_F64

@@ -8,8 +8,11 @@ from typing import Any
 import numpy as np
 
 from pyln import _arguments as arguments
+from pyln import _core
 from pyln._arguments import Array
 from pyln.functional import layer_norm, layer_norm_backward
+
+_layer_norm_keeping = _core.layer_norm_keeping
 
 
 class LayerNorm:
@@ -59,13 +62,19 @@ class LayerNorm:
         self.bias: Array | None = np.zeros(self.normalized_shape, self.dtype) if has_bias else None
         self.weight_grad: Array | None = None
         self.bias_grad: Array | None = None
-        self._saved: tuple[Array, Array, Array] | None = None
+        self._saved: tuple[Any, Any, Any] | None = None  # the input, and mean and rstd or (Statistics, None)
 
     def __call__(self, input: object, *, out: Array | None = None) -> Array:
         """Return y for an input of shape ``(*, *normalized_shape)``, and remember what ``backward`` needs.
 
         out may be an array to write y into, but not the input itself: ``backward`` needs that.
         """
+        if self.weight is not None:  # the plain call looks at its type
+            result = _layer_norm_keeping(input, self.normalized_shape, self.weight, self.bias, self.eps, out)
+            if result is not None:
+                y, kept = result
+                self._saved = input, kept, None
+                return y
         x = arguments.tensor("input", input, self.dtype, owner="the layer")
         if out is not None and np.may_share_memory(x, out):
             arguments.distinct({"out": out}, {"input": x})
@@ -89,6 +98,8 @@ class LayerNorm:
         if self._saved is None:
             raise RuntimeError("backward: call the layer on an input first")
         x, mean, rstd = self._saved
+        if isinstance(mean, _core.Statistics):
+            mean, rstd = mean.arrays(x.shape[: x.ndim - len(self.normalized_shape)] + (1,) * len(self.normalized_shape))
         mask = (True, self.weight is not None, self.bias is not None)
         grad_input, grad_weight, grad_bias = layer_norm_backward(
             grad_out, x, self.normalized_shape, mean, rstd, self.weight, self.bias, mask

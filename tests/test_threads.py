@@ -8,14 +8,16 @@ import numpy as np
 import pytest
 
 import pyln
-from pyln import _threads, functional
+from pyln import _core, _threads
 
 MARK = 7
 
 
 @pytest.fixture
-def always_parallel(monkeypatch, threads):
-    monkeypatch.setattr(functional, "_PARALLEL_BYTES", 0)
+def always_parallel(threads):
+    before = _core.set_thread_bytes(0, 0)
+    yield
+    _core.set_thread_bytes(*before)
 
 
 def results(rows, cols):
@@ -41,11 +43,11 @@ def test_pieces_really_run_on_several_threads(always_parallel):
     pyln.set_num_threads(3)
     names, barrier = set(), threading.Barrier(3, timeout=30)
 
-    def piece(index):
-        barrier.wait()
+    def pieces():
         names.add(threading.current_thread().name)
+        barrier.wait()
 
-    _threads.run(piece, 3)
+    _threads.run(pieces, 3)
     assert len(names) == 3
 
 
@@ -65,18 +67,19 @@ def test_several_callers_at_once(always_parallel):
     assert all(g == [expected] * 10 for g in got)
 
 
-def test_an_error_in_a_piece_is_raised(always_parallel):
+def test_an_error_on_the_calling_thread_is_raised(always_parallel):
     pyln.set_num_threads(3)
+    caller = threading.current_thread()
 
-    def piece(index):
-        if index == 2:
+    def pieces():
+        if threading.current_thread() is caller:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        _threads.run(piece, 5)
+        _threads.run(pieces, 3)
     done = []
-    _threads.run(done.append, 5)
-    assert sorted(done) == [0, 1, 2, 3, 4]
+    _threads.run(lambda: done.append(1), 1)
+    assert done == [1]
 
 
 def run_script(script, **options):
@@ -88,8 +91,8 @@ def run_script(script, **options):
 def test_fork():
     script = """
 import os, numpy as np, pyln
-from pyln import functional
-functional._PARALLEL_BYTES = 0
+from pyln import _core
+_core.set_thread_bytes(0, 0)
 pyln.set_num_threads(3)
 x = np.random.default_rng(0).standard_normal((500, 300))
 expected = pyln.layer_norm(x, 300).tobytes()
@@ -107,8 +110,8 @@ assert pyln.layer_norm(x, 300).tobytes() == expected
 def test_ctrl_c_comes_through():
     script = """
 import os, signal, threading, numpy as np, pyln
-from pyln import functional
-functional._PARALLEL_BYTES = 0
+from pyln import _core
+_core.set_thread_bytes(0, 0)
 pyln.set_num_threads(2)
 x = np.random.default_rng(0).standard_normal((2000, 2000))
 y = np.empty_like(x)
@@ -151,8 +154,8 @@ def test_ctrl_c_while_the_work_is_handed_out(always_parallel, monkeypatch):
 def test_at_interpreter_shutdown():
     script = """
 import atexit, numpy as np, pyln
-from pyln import functional
-functional._PARALLEL_BYTES = 0
+from pyln import _core
+_core.set_thread_bytes(0, 0)
 pyln.set_num_threads(3)
 x = np.ones((500, 300))
 pyln.layer_norm(x, 300)

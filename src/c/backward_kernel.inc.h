@@ -88,7 +88,7 @@ static KERNEL_INLINE void TYPED(sum_backward_row)(struct TYPED(backward_sums) * 
 static KERNEL_INLINE void TYPED(finish_backward)(struct TYPED(backward_moments) * m, struct TYPED(backward_sums) * sums,
                                                  size_t rows, size_t cols)
 {
-    const vec zero = vec_set1(0), one = vec_set1(1), n = vec_set1((REAL)cols), reciprocal = vec_set1(1 / (REAL)cols);
+    const vec zero = vec_set1(0), n = vec_set1((REAL)cols), reciprocal = vec_set1(1 / (REAL)cols);
     const struct TYPED(places) at = TYPED(places_of)(3, rows);
     REAL totals[4 * BATCH_ROWS], totals_lost[4 * BATCH_ROWS];
     TYPED(total)(sums->sum, sums->lost, at, cols > BLOCK, totals, totals_lost);
@@ -100,9 +100,11 @@ static KERNEL_INLINE void TYPED(finish_backward)(struct TYPED(backward_moments) 
     const vec scaled_rstd = vec_div(rstd, vec_load(sums->scale));
     const vec shift = vec_mul(vec_add(c.sum, c.lost), scaled_rstd);
     const vec two_xhat = vec_mul(vec_add(mean, mean), rstd), square = vec_mul(two_xhat, two_xhat);
-    vec_store(m->centre, vec_if_less(square, one, zero, mean));
+    /* With one column x is the mean, and xhat is to be 0. */
+    const vec limit = vec_set1(cols > 1 ? 1 : 0);
+    vec_store(m->centre, vec_if_less(square, limit, zero, mean));
     vec_store(m->rstd, rstd);
-    vec_store(m->xhat_shift, vec_if_less(square, one, vec_fnma(mean, rstd, shift), shift));
+    vec_store(m->xhat_shift, vec_if_less(square, limit, vec_fnma(mean, rstd, shift), shift));
     vec_store(m->g_mean, g_mean.sum);
     vec_store(m->dx_shift, vec_mul(vec_sub(g.lost, g_mean.lost), rstd));
     vec_store(m->g_xhat_mean, vec_mul(vec_add(vec_fnma(c.sum, g.sum, gc.sum), gc.lost), scaled_rstd));
