@@ -14,9 +14,8 @@
 
 /* What the sums of a batch give, one row a lane, all of scale * row. */
 struct TYPED(moments) {
-    REAL mean[LANES], var_plus_eps[LANES], rstd[LANES];
-    REAL centre[LANES], rstd_lost[LANES], shift[LANES];
-    REAL off_centre[LANES]; /* not 0: to be summed again around the mean */
+    REAL mean[LANES], rstd[LANES], centre[LANES], rstd_lost[LANES], shift[LANES];
+    REAL verdict[LANES];
 };
 
 /* The per-lane sums of a batch, and the centres of its rows. */
@@ -63,13 +62,17 @@ static KERNEL_INLINE void TYPED(finish_moments)(struct TYPED(moments) * m, struc
 
     const vec two_mean = vec_add(mean.sum, mean.sum), two_mean_square = vec_mul(two_mean, two_mean);
     const vec shift = vec_mul(mean_lost, rstd);
+    const vec out_of_range = vec_set1((REAL)OUT_OF_RANGE);
+    vec verdict = vec_if_less(two_mean_square, var.sum, vec_set1((REAL)DIRECT), vec_set1((REAL)CENTRED));
+    verdict = vec_if_less(var.sum, lo_square, vec_set1((REAL)OFF_CENTRE), verdict);
+    verdict = vec_if_less(v.sum, vec_set1((REAL)REAL_TINY), out_of_range, verdict);
+    verdict = vec_if_less(v.sum, vec_set1(REAL_MAX), verdict, out_of_range);
     vec_store(m->mean, mean.sum);
-    vec_store(m->var_plus_eps, v.sum);
     vec_store(m->rstd, rstd);
-    vec_store(m->off_centre, vec_if_less(var.sum, lo_square, one, zero));
     vec_store(m->centre, vec_if_less(two_mean_square, var.sum, zero, mean.sum));
     vec_store(m->rstd_lost, vec_if_less(two_mean_square, var.sum, zero, rstd_lost));
     vec_store(m->shift, vec_sub(zero, vec_if_less(two_mean_square, var.sum, vec_fma(mean.sum, rstd, shift), shift)));
+    vec_store(m->verdict, verdict);
 }
 
 static KERNEL_INLINE REAL TYPED(guess_mean)(const REAL *x, size_t cols, REAL scale)
@@ -104,11 +107,6 @@ static REAL TYPED(choose_scale)(const REAL *x, size_t cols, REAL eps)
     return scale;
 }
 
-static KERNEL_INLINE int TYPED(in_range)(REAL var_plus_eps)
-{
-    return var_plus_eps >= REAL_TINY && var_plus_eps <= REAL_MAX;
-}
-
 /* The statistics of a row whose first ones, in the given lane, will not do: summed again around their mean, or scaled
  * and then, where it needs to be, summed around that mean. They come in lane 0 of m; returns the scale. */
 static NOINLINE REAL TYPED(careful_moments)(struct TYPED(moments) * m, const struct TYPED(moments) * first, size_t lane,
@@ -117,7 +115,7 @@ static NOINLINE REAL TYPED(careful_moments)(struct TYPED(moments) * m, const str
     struct TYPED(forward_sums) sums;
     struct TYPED(row) row = {.x = x, .cols = cols, .scaled = 1, .scale = 1, .centre = first->mean[lane]};
     int may_move = 0;
-    if (!TYPED(in_range)(first->var_plus_eps[lane])) {
+    if (first->verdict[lane] == (REAL)OUT_OF_RANGE) {
         may_move = 1;
         row.scale = TYPED(choose_scale)(x, cols, eps);
         row.centre = TYPED(guess_mean)(x, cols, row.scale);
@@ -126,7 +124,7 @@ static NOINLINE REAL TYPED(careful_moments)(struct TYPED(moments) * m, const str
         vec_store(sums.centre, vec_set1(row.centre));
         TYPED(sum_row)(&row, sums.sum, sums.lost, TYPED(places_of)(2, 1).pitch);
         TYPED(finish_moments)(m, &sums, 1, cols, eps * row.scale * row.scale);
-        if (!may_move || m->off_centre[0] == 0) {
+        if (!may_move || m->verdict[0] != (REAL)OFF_CENTRE) {
             return row.scale;
         }
         may_move = 0;
@@ -139,10 +137,9 @@ struct TYPED(normalization) {
     const REAL *x, *gamma, *beta;
     REAL *y;
     REAL scale, centre, rstd, rstd_lost, shift;
-    int direct; /* centre and rstd_lost are 0 and scale is 1 */
 };
 
-/* The n elements of y from column i, n <= LANES. */
+/* The n elements of y from column i, n <= LANES. Where direct, centre and rstd_lost are 0 and scale is 1. */
 static KERNEL_INLINE vec TYPED(normalize)(const struct TYPED(normalization) * to, size_t i, size_t n, int direct,
                                           int has_gamma, int has_beta)
 {
@@ -174,7 +171,10 @@ static KERNEL_INLINE void TYPED(apply_as)(const struct TYPED(normalization) * gi
     }
     /* The last vector may overlap the one before. It is computed before anything is stored, as y may be x. */
     const size_t last = cols - LANES;
-    const vec last_out = TYPED(normalize)(&to, last, LANES, direct, has_gamma, has_beta);
+    vec last_out = vec_set1(0);
+    if (cols % LANES != 0) {
+        last_out = TYPED(normalize)(&to, last, LANES, direct, has_gamma, has_beta);
+    }
     size_t i = 0;
     ROLLED for (; i + TILE_VECS * LANES <= cols; i += TILE_VECS * LANES)
     {
@@ -186,7 +186,7 @@ static KERNEL_INLINE void TYPED(apply_as)(const struct TYPED(normalization) * gi
             vec_store(to.y + i + v * LANES, out[v]);
         }
     }
-    ROLLED for (; i < last; i += LANES)
+    ROLLED for (; i + LANES <= cols; i += LANES)
     {
         vec_store(to.y + i, TYPED(normalize)(&to, i, LANES, direct, has_gamma, has_beta));
     }
@@ -195,9 +195,9 @@ static KERNEL_INLINE void TYPED(apply_as)(const struct TYPED(normalization) * gi
     }
 }
 
-static NOINLINE void TYPED(apply)(const struct TYPED(normalization) * to, size_t cols)
+static NOINLINE void TYPED(apply)(const struct TYPED(normalization) * to, size_t cols, int direct)
 {
-    switch ((to->direct != 0) + 2 * (to->gamma != NULL) + 4 * (to->beta != NULL)) {
+    switch (direct + 2 * (to->gamma != NULL) + 4 * (to->beta != NULL)) {
     case 0:
         TYPED(apply_as)(to, cols, 0, 0, 0);
         break;
@@ -229,16 +229,19 @@ static NOINLINE void TYPED(apply)(const struct TYPED(normalization) * to, size_t
 static KERNEL_INLINE void TYPED(normalize_row)(const struct lnorm_forward_args *args, size_t row,
                                                const struct TYPED(moments) * m, size_t lane)
 {
-    struct TYPED(moments) careful;
     const REAL *const x = (const REAL *)args->x + (ptrdiff_t)row * args->x_stride;
-    REAL scale = 1;
-    if (!LIKELY(m->off_centre[lane] == 0 && TYPED(in_range)(m->var_plus_eps[lane]))) {
+    struct TYPED(moments) careful;
+    REAL scale = 1, mean = m->mean[lane];
+    int direct = m->verdict[lane] == (REAL)DIRECT;
+    if (!LIKELY(m->verdict[lane] <= (REAL)CENTRED)) {
         scale = TYPED(careful_moments)(&careful, m, lane, x, args->cols, (REAL)args->eps);
         m = &careful;
         lane = 0;
+        mean = careful.mean[0] / scale;
+        direct = 0;
     }
     if (args->mean != NULL) {
-        ((REAL *)args->mean)[row] = m->mean[lane] / scale;
+        ((REAL *)args->mean)[row] = mean;
     }
     if (args->rstd != NULL) {
         ((REAL *)args->rstd)[row] = m->rstd[lane] * scale;
@@ -253,9 +256,8 @@ static KERNEL_INLINE void TYPED(normalize_row)(const struct lnorm_forward_args *
         .rstd = m->rstd[lane],
         .rstd_lost = m->rstd_lost[lane],
         .shift = m->shift[lane],
-        .direct = m->centre[lane] == 0 && m->rstd_lost[lane] == 0 && scale == 1,
     };
-    TYPED(apply)(&to, args->cols);
+    TYPED(apply)(&to, args->cols, direct);
 }
 
 /* Bytes of the rows of a batch: its two passes and the first pass of the next share the first cache. */

@@ -9,6 +9,10 @@
 #define KERNEL_INLINE INLINE
 #endif
 
+/* What the statistics of a row say of how to go on: they will do, and its centre and rstd_lost are 0 or not; it is to
+ * be summed again around its mean; its squares vanish or overflow, or it is not finite. */
+enum { DIRECT, CENTRED, OFF_CENTRE, OUT_OF_RANGE };
+
 #define TYPE f32
 #define REAL float
 #define REAL_MAX FLT_MAX
