@@ -227,8 +227,8 @@ static KERNEL_INLINE void TYPED(apply_backward)(const struct TYPED(group) * grou
         TYPED(compute_rows)(&last, group, 0, rows, cols - n, 1, n);
     }
     size_t i = 0;
-    ROLLED for (; i + TILE_COLUMNS * LANES <= cols; i += TILE_COLUMNS * LANES)
-    {
+    ROLLED
+    for (; i + TILE_COLUMNS * LANES <= cols; i += TILE_COLUMNS * LANES) {
         TYPED(apply_tile)(group, rows, i, TILE_COLUMNS);
     }
     if (i + LANES <= cols) {

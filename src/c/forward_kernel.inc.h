@@ -176,8 +176,8 @@ static KERNEL_INLINE void TYPED(apply_as)(const struct TYPED(normalization) * gi
         last_out = TYPED(normalize)(&to, last, LANES, direct, has_gamma, has_beta);
     }
     size_t i = 0;
-    ROLLED for (; i + TILE_VECS * LANES <= cols; i += TILE_VECS * LANES)
-    {
+    ROLLED
+    for (; i + TILE_VECS * LANES <= cols; i += TILE_VECS * LANES) {
         vec out[TILE_VECS];
         for (size_t v = 0; v < TILE_VECS; v++) {
             out[v] = TYPED(normalize)(&to, i + v * LANES, LANES, direct, has_gamma, has_beta);
@@ -186,8 +186,8 @@ static KERNEL_INLINE void TYPED(apply_as)(const struct TYPED(normalization) * gi
             vec_store(to.y + i + v * LANES, out[v]);
         }
     }
-    ROLLED for (; i + LANES <= cols; i += LANES)
-    {
+    ROLLED
+    for (; i + LANES <= cols; i += LANES) {
         vec_store(to.y + i, TYPED(normalize)(&to, i, LANES, direct, has_gamma, has_beta));
     }
     if (i < cols) {

@@ -129,8 +129,8 @@ static KERNEL_INLINE struct TYPED(vec_sums) TYPED(sum_step)(const struct TYPED(r
 {
     struct TYPED(vec_sums) even = TYPED(no_sums)(), odd = TYPED(no_sums)();
     const size_t end = i + n;
-    ROLLED for (; i + 2 * LANES <= end; i += 2 * LANES)
-    {
+    ROLLED
+    for (; i + 2 * LANES <= end; i += 2 * LANES) {
         TYPED(add_vec)(&even, row, i, LANES);
         TYPED(add_odd_vec)(&odd, &even, row, i + LANES, LANES);
     }
@@ -151,8 +151,8 @@ static KERNEL_INLINE struct TYPED(vec_sums) TYPED(sum_step)(const struct TYPED(r
 static KERNEL_INLINE struct TYPED(vec_sums) TYPED(sum_block)(const struct TYPED(row) * row, size_t i, size_t n)
 {
     struct TYPED(vec_sums) sums = TYPED(sum_step)(row, i, n < STEP ? n : STEP);
-    ROLLED for (size_t done = STEP; done < n; done += STEP)
-    {
+    ROLLED
+    for (size_t done = STEP; done < n; done += STEP) {
         TYPED(add_sums)(&sums, TYPED(sum_step)(row, i + done, n - done < STEP ? n - done : STEP));
     }
     return sums;
