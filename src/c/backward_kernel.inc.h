@@ -40,14 +40,15 @@ static KERNEL_INLINE REAL TYPED(power_of_two)(REAL a)
     return u.value;
 }
 
+/* The mean of 8 elements: 0, cols/8, 2*(cols/8), ... */
 static KERNEL_INLINE REAL TYPED(guess_g_mean)(const REAL *dy, const REAL *gamma, size_t cols)
 {
-    REAL sample[SAMPLES];
-    for (size_t i = 0; i < SAMPLES; i++) {
-        const size_t at = i * (cols / SAMPLES);
+    REAL sample[8];
+    for (size_t i = 0; i < 8; i++) {
+        const size_t at = i * (cols / 8);
         sample[i] = gamma != NULL ? dy[at] * gamma[at] : dy[at];
     }
-    return TYPED(sample_mean)(sample);
+    return TYPED(mean_of_8)(sample);
 }
 
 static KERNEL_INLINE void TYPED(no_backward_sums)(struct TYPED(backward_sums) * sums)

@@ -1,8 +1,8 @@
 /* Layer normalization, forward. Parameters: as row_sums.inc.h, which comes before.
  *
- * One pass sums c = k - x and c*c, with k a first guess of the mean from 8 elements; then lo = sum(c)/n,
+ * One pass sums c = k - x and c*c, with k a first guess of the mean from 16 elements; then lo = sum(c)/n,
  * mean = k - lo and var = sum(c*c)/n - lo*lo. Where the guess was so far off that the subtraction would cost digits
- * (lo*lo > var), the row is summed once more around k - lo. The second pass writes
+ * (lo*lo > var/2), the row is summed once more around k - lo. The second pass writes
  *
  *     y = fma(xhat, gamma, beta),   xhat = fma(c, rstd, fma(c, rstd_lost, shift)),   c = x - centre
  *
@@ -64,7 +64,7 @@ static KERNEL_INLINE void TYPED(finish_moments)(struct TYPED(moments) * m, struc
     const vec shift = vec_mul(mean_lost, rstd);
     const vec out_of_range = vec_set1((REAL)OUT_OF_RANGE);
     vec verdict = vec_if_less(two_mean_square, var.sum, vec_set1((REAL)DIRECT), vec_set1((REAL)CENTRED));
-    verdict = vec_if_less(var.sum, lo_square, vec_set1((REAL)OFF_CENTRE), verdict);
+    verdict = vec_if_less(var.sum, vec_add(lo_square, lo_square), vec_set1((REAL)OFF_CENTRE), verdict);
     verdict = vec_if_less(v.sum, vec_set1((REAL)REAL_TINY), out_of_range, verdict);
     verdict = vec_if_less(v.sum, vec_set1(REAL_MAX), verdict, out_of_range);
     vec_store(m->mean, mean.sum);
@@ -75,13 +75,14 @@ static KERNEL_INLINE void TYPED(finish_moments)(struct TYPED(moments) * m, struc
     vec_store(m->verdict, verdict);
 }
 
+/* The mean of 16 elements: 0, cols/16, 2*(cols/16), ... */
 static KERNEL_INLINE REAL TYPED(guess_mean)(const REAL *x, size_t cols, REAL scale)
 {
-    REAL sample[SAMPLES];
-    for (size_t i = 0; i < SAMPLES; i++) {
-        sample[i] = x[i * (cols / SAMPLES)] * scale;
+    REAL sample[16];
+    for (size_t i = 0; i < 16; i++) {
+        sample[i] = x[i * (cols / 16)] * scale;
     }
-    return TYPED(sample_mean)(sample);
+    return (TYPED(mean_of_8)(sample) + TYPED(mean_of_8)(sample + 8)) * (REAL)0.5;
 }
 
 /* A power of two that brings the largest of |x| and sqrt(eps) near 1; 1 where there is nothing to scale. */

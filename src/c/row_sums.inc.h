@@ -271,10 +271,7 @@ static KERNEL_INLINE struct TYPED(two_part) TYPED(divide)(const REAL *total, con
     return (struct TYPED(two_part)){quotient, vec_mul(vec_add(vec_fnma(quotient, n, sum), vec_load(lost)), reciprocal)};
 }
 
-/* Places from which the first guess of a mean is taken: 0, cols/8, 2*(cols/8), ... */
-#define SAMPLES ((size_t)8)
-
-static KERNEL_INLINE REAL TYPED(sample_mean)(const REAL s[SAMPLES])
+static KERNEL_INLINE REAL TYPED(mean_of_8)(const REAL s[8])
 {
     return (((s[0] + s[1]) + (s[2] + s[3])) + ((s[4] + s[5]) + (s[6] + s[7]))) * (REAL)0.125;
 }
