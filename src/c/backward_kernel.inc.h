@@ -276,6 +276,7 @@ static NOINLINE void TYPED(backward_group)(const struct lnorm_backward_args *arg
         .m = m,
         .lane = lane,
     };
+    /* The same in each branch, but for what the compiler knows in it. */
     const int all_wanted = group.gamma != NULL && group.dx != NULL && dgamma != NULL && dbeta != NULL;
     if (rows != GROUP_ROWS) {
         TYPED(apply_backward)(&group, 1, args->cols);
