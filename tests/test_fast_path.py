@@ -252,7 +252,7 @@ def test_nothing_leaks():
         pyln.layer_norm(x, COLS, weight, bias, return_stats=True)
         pyln.layer_norm_backward(dy, x, COLS, mean, rstd, weight, bias)
         layer(x, out=y)
-        for wrong in ((x, COLS - 1), (x, COLS, weight[:-1]), (x, COLS, weight, bias, -1.0)):
+        for wrong in ((x, COLS - 1), (x, COLS, weight[:-1])):
             with contextlib.suppress(ValueError):
                 pyln.layer_norm(*wrong)
 
@@ -260,7 +260,7 @@ def test_nothing_leaks():
     held = (x, dy, weight, bias, y, mean, rstd)
     counts = [sys.getrefcount(a) for a in held]
     tracemalloc.start()
-    for _ in range(1000):  # until NumPy's and Python's caches are full
+    for _ in range(1000):
         calls()
     gc.collect()
     before = tracemalloc.get_traced_memory()[0]
