@@ -17,13 +17,14 @@
 struct TYPED(backward_moments) {
     REAL centre[LANES], rstd[LANES], xhat_shift[LANES];
     REAL g_mean[LANES], g_xhat_mean[LANES], dx_shift[LANES];
-    REAL product[LANES]; /* sum of g * c: tells whether products overflowed or vanished */
+    REAL verdict[LANES]; /* DIRECT where the centre is 0, CENTRED, or OUT_OF_RANGE */
 };
 
 /* The per-lane sums of a batch, and what they were taken with; c is multiplied by `scale`. */
 struct TYPED(backward_sums) {
     vec sum[3 * BATCH_ROWS], lost[3 * BATCH_ROWS];
     REAL mean[LANES], rstd[LANES], g_centre[LANES], scale[LANES];
+    struct TYPED(sample) sample;
 };
 
 /* The power of two below |a|, kept so far from the ends that its reciprocal is one too. */
@@ -40,23 +41,13 @@ static KERNEL_INLINE REAL TYPED(power_of_two)(REAL a)
     return u.value;
 }
 
-/* The mean of 8 elements: 0, cols/8, 2*(cols/8), ... */
-static KERNEL_INLINE REAL TYPED(guess_g_mean)(const REAL *dy, const REAL *gamma, size_t cols)
-{
-    REAL sample[8];
-    for (size_t i = 0; i < 8; i++) {
-        const size_t at = i * (cols / 8);
-        sample[i] = gamma != NULL ? dy[at] * gamma[at] : dy[at];
-    }
-    return TYPED(mean_of_8)(sample);
-}
-
-static KERNEL_INLINE void TYPED(no_backward_sums)(struct TYPED(backward_sums) * sums)
+static KERNEL_INLINE void TYPED(no_backward_sums)(struct TYPED(backward_sums) * sums, size_t cols)
 {
     vec_store(sums->mean, vec_set1(0));
     vec_store(sums->rstd, vec_set1(1));
     vec_store(sums->g_centre, vec_set1(0));
     vec_store(sums->scale, vec_set1(1));
+    sums->sample = TYPED(sample_of)(cols, 2);
 }
 
 /* The first pass over the row of place `row`, as the given lane of a batch. */
@@ -71,17 +62,20 @@ static KERNEL_INLINE void TYPED(sum_backward_row)(struct TYPED(backward_sums) * 
                              .gamma = args->gamma,
                              .cols = args->cols,
                              .scaled = scaled,
+                             .has_g = 1,
                              .scale = scale,
                              .centre = mean * scale,
-                             .g_centre = TYPED(guess_g_mean)(dy, args->gamma, args->cols)};
+                             .g_centre = TYPED(guess_mean)(&sums->sample, dy, args->gamma, 1)};
     sums->mean[lane] = mean;
     sums->rstd[lane] = rstd;
     sums->g_centre[lane] = one.g_centre;
     sums->scale[lane] = scale;
-    if (one.gamma != NULL) {
+    /* The same in each branch, but for what the compiler knows in it. */
+    if (args->gamma != NULL) {
+        one.has_gamma = 1;
         TYPED(sum_row)(&one, sums->sum + lane, sums->lost + lane, pitch);
     } else {
-        one.gamma = NULL; /* which the compiler takes as known */
+        one.has_gamma = 0;
         TYPED(sum_row)(&one, sums->sum + lane, sums->lost + lane, pitch);
     }
 }
@@ -109,7 +103,11 @@ static KERNEL_INLINE void TYPED(finish_backward)(struct TYPED(backward_moments) 
     vec_store(m->g_mean, g_mean.sum);
     vec_store(m->dx_shift, vec_mul(vec_sub(g.lost, g_mean.lost), rstd));
     vec_store(m->g_xhat_mean, vec_mul(vec_add(vec_fnma(c.sum, g.sum, gc.sum), gc.lost), scaled_rstd));
-    vec_store(m->product, vec_load(totals));
+    const vec product = vec_load(totals), size = vec_if_less(product, zero, vec_sub(zero, product), product);
+    const vec out_of_range = vec_set1((REAL)OUT_OF_RANGE);
+    vec verdict = vec_if_less(square, limit, vec_set1((REAL)DIRECT), vec_set1((REAL)CENTRED));
+    verdict = vec_if_less(size, vec_set1((REAL)REAL_TINY), out_of_range, verdict);
+    vec_store(m->verdict, vec_if_less(size, vec_set1(REAL_MAX), verdict, out_of_range));
 }
 
 /* The moments of one row whose products are out of range, into the given lane of m. */
@@ -118,7 +116,7 @@ static NOINLINE void TYPED(careful_backward)(struct TYPED(backward_moments) * m,
 {
     struct TYPED(backward_sums) sums;
     struct TYPED(backward_moments) one;
-    TYPED(no_backward_sums)(&sums);
+    TYPED(no_backward_sums)(&sums, args->cols);
     TYPED(sum_backward_row)(&sums, 0, TYPED(places_of)(3, 1).pitch, args, row, 1);
     TYPED(finish_backward)(&one, &sums, 1, args->cols);
     m->xhat_shift[lane] = one.xhat_shift[0];
@@ -145,7 +143,7 @@ struct TYPED(group) {
     ptrdiff_t dy_stride, x_stride, dx_stride;
     const struct TYPED(backward_moments) * m;
     size_t lane; /* of its first row */
-    int direct;  /* centre is 0 in all of them */
+    int direct;  /* all verdicts are */
 };
 
 /* One tile: dx of its rows, and the sums over its rows. */
@@ -257,11 +255,10 @@ static NOINLINE void TYPED(backward_group)(const struct lnorm_backward_args *arg
 {
     int direct = 1;
     for (size_t r = 0; r < rows; r++) {
-        const REAL product = m->product[lane + r], size = product < 0 ? -product : product;
-        if (!LIKELY(size >= REAL_TINY && size <= REAL_MAX)) {
+        if (!LIKELY(m->verdict[lane + r] <= (REAL)CENTRED)) {
             TYPED(careful_backward)(m, lane + r, args, row + r);
         }
-        direct &= m->centre[lane + r] == 0;
+        direct &= m->verdict[lane + r] == (REAL)DIRECT;
     }
     struct TYPED(group) group = {
         .dy = (const REAL *)args->dy + (ptrdiff_t)row * args->dy_stride,
@@ -342,7 +339,7 @@ static void TYPED(backward)(const struct lnorm_backward_args *args, size_t slab)
     }
     struct TYPED(backward_sums) sums;
     struct TYPED(backward_moments) m;
-    TYPED(no_backward_sums)(&sums);
+    TYPED(no_backward_sums)(&sums, cols);
 
     /* As in forward, the first pass of one batch goes along with the second pass of the one before. */
     size_t rows = 0;

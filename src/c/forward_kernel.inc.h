@@ -75,16 +75,6 @@ static KERNEL_INLINE void TYPED(finish_moments)(struct TYPED(moments) * m, struc
     vec_store(m->verdict, verdict);
 }
 
-/* The mean of 16 elements: 0, cols/16, 2*(cols/16), ... */
-static KERNEL_INLINE REAL TYPED(guess_mean)(const REAL *x, size_t cols, REAL scale)
-{
-    REAL sample[16];
-    for (size_t i = 0; i < 16; i++) {
-        sample[i] = x[i * (cols / 16)] * scale;
-    }
-    return (TYPED(mean_of_8)(sample) + TYPED(mean_of_8)(sample + 8)) * (REAL)0.5;
-}
-
 /* A power of two that brings the largest of |x| and sqrt(eps) near 1; 1 where there is nothing to scale. */
 static REAL TYPED(choose_scale)(const REAL *x, size_t cols, REAL eps)
 {
@@ -119,7 +109,8 @@ static NOINLINE REAL TYPED(careful_moments)(struct TYPED(moments) * m, const str
     if (first->verdict[lane] == (REAL)OUT_OF_RANGE) {
         may_move = 1;
         row.scale = TYPED(choose_scale)(x, cols, eps);
-        row.centre = TYPED(guess_mean)(x, cols, row.scale);
+        const struct TYPED(sample) sample = TYPED(sample_of)(cols, 8);
+        row.centre = TYPED(guess_mean)(&sample, x, NULL, row.scale);
     }
     for (;;) {
         vec_store(sums.centre, vec_set1(row.centre));
@@ -137,19 +128,19 @@ static NOINLINE REAL TYPED(careful_moments)(struct TYPED(moments) * m, const str
 struct TYPED(normalization) {
     const REAL *x, *gamma, *beta;
     REAL *y;
-    REAL scale, centre, rstd, rstd_lost, shift;
+    vec scale, centre, rstd, rstd_lost, shift;
 };
 
 /* The n elements of y from column i, n <= LANES. Where direct, centre and rstd_lost are 0 and scale is 1. */
 static KERNEL_INLINE vec TYPED(normalize)(const struct TYPED(normalization) * to, size_t i, size_t n, int direct,
                                           int has_gamma, int has_beta)
 {
-    vec c = TYPED(load)(to->x + i, n), shift = vec_set1(to->shift);
+    vec c = TYPED(load)(to->x + i, n), shift = to->shift;
     if (!direct) {
-        c = vec_fms(c, vec_set1(to->scale), vec_set1(to->centre));
-        shift = vec_fma(c, vec_set1(to->rstd_lost), shift);
+        c = vec_fms(c, to->scale, to->centre);
+        shift = vec_fma(c, to->rstd_lost, shift);
     }
-    const vec xhat = vec_fma(c, vec_set1(to->rstd), shift);
+    const vec xhat = vec_fma(c, to->rstd, shift);
     if (has_gamma && has_beta) {
         return vec_fma(xhat, TYPED(load)(to->gamma + i, n), TYPED(load)(to->beta + i, n));
     }
@@ -162,12 +153,27 @@ static KERNEL_INLINE vec TYPED(normalize)(const struct TYPED(normalization) * to
 /* Vectors whose loads are done before their stores: a store delays later loads from the same place of another page. */
 #define TILE_VECS ((size_t)4)
 
-static KERNEL_INLINE void TYPED(apply_as)(const struct TYPED(normalization) * given, size_t cols, int direct,
-                                          int has_gamma, int has_beta)
+/* The second pass over one row, with the moments of scale * row in the given lane. */
+typedef void TYPED(second_pass)(const struct lnorm_forward_args *args, const REAL *x, REAL *y,
+                                const struct TYPED(moments) * m, size_t lane, REAL scale);
+
+static KERNEL_INLINE void TYPED(normalize_row)(const struct lnorm_forward_args *args, const REAL *x, REAL *y,
+                                               const struct TYPED(moments) * m, size_t lane, REAL scale, int direct,
+                                               int has_gamma, int has_beta)
 {
-    const struct TYPED(normalization) to = *given;
+    const size_t cols = args->cols;
+    const struct TYPED(normalization) to = {
+        .x = x,
+        .gamma = args->gamma,
+        .beta = args->beta,
+        .scale = vec_set1(scale),
+        .centre = vec_set1(m->centre[lane]),
+        .rstd = vec_set1(m->rstd[lane]),
+        .rstd_lost = vec_set1(m->rstd_lost[lane]),
+        .shift = vec_set1(m->shift[lane]),
+    };
     if (cols < LANES) {
-        vec_store_first(to.y, TYPED(normalize)(&to, 0, cols, direct, has_gamma, has_beta), cols);
+        vec_store_first(y, TYPED(normalize)(&to, 0, cols, direct, has_gamma, has_beta), cols);
         return;
     }
     /* The last vector may overlap the one before. It is computed before anything is stored, as y may be x. */
@@ -184,81 +190,53 @@ static KERNEL_INLINE void TYPED(apply_as)(const struct TYPED(normalization) * gi
             out[v] = TYPED(normalize)(&to, i + v * LANES, LANES, direct, has_gamma, has_beta);
         }
         for (size_t v = 0; v < TILE_VECS; v++) {
-            vec_store(to.y + i + v * LANES, out[v]);
+            vec_store(y + i + v * LANES, out[v]);
         }
     }
     ROLLED
     for (; i + LANES <= cols; i += LANES) {
-        vec_store(to.y + i, TYPED(normalize)(&to, i, LANES, direct, has_gamma, has_beta));
+        vec_store(y + i, TYPED(normalize)(&to, i, LANES, direct, has_gamma, has_beta));
     }
     if (i < cols) {
-        vec_store(to.y + last, last_out);
+        vec_store(y + last, last_out);
     }
 }
 
-static NOINLINE void TYPED(apply)(const struct TYPED(normalization) * to, size_t cols, int direct)
-{
-    switch (direct + 2 * (to->gamma != NULL) + 4 * (to->beta != NULL)) {
-    case 0:
-        TYPED(apply_as)(to, cols, 0, 0, 0);
-        break;
-    case 1:
-        TYPED(apply_as)(to, cols, 1, 0, 0);
-        break;
-    case 2:
-        TYPED(apply_as)(to, cols, 0, 1, 0);
-        break;
-    case 3:
-        TYPED(apply_as)(to, cols, 1, 1, 0);
-        break;
-    case 4:
-        TYPED(apply_as)(to, cols, 0, 0, 1);
-        break;
-    case 5:
-        TYPED(apply_as)(to, cols, 1, 0, 1);
-        break;
-    case 6:
-        TYPED(apply_as)(to, cols, 0, 1, 1);
-        break;
-    default:
-        TYPED(apply_as)(to, cols, 1, 1, 1);
-        break;
+#define SECOND_PASS(name, direct, has_gamma, has_beta)                                                                 \
+    static NOINLINE void TYPED(name)(const struct lnorm_forward_args *args, const REAL *x, REAL *y,                    \
+                                     const struct TYPED(moments) * m, size_t lane, REAL scale)                         \
+    {                                                                                                                  \
+        TYPED(normalize_row)(args, x, y, m, lane, scale, direct, has_gamma, has_beta);                                 \
     }
-}
+SECOND_PASS(centred, 0, 0, 0)
+SECOND_PASS(centred_gamma, 0, 1, 0)
+SECOND_PASS(centred_beta, 0, 0, 1)
+SECOND_PASS(centred_gamma_beta, 0, 1, 1)
+SECOND_PASS(direct, 1, 0, 0)
+SECOND_PASS(direct_gamma, 1, 1, 0)
+SECOND_PASS(direct_beta, 1, 0, 1)
+SECOND_PASS(direct_gamma_beta, 1, 1, 1)
+#undef SECOND_PASS
 
-/* The second pass over the row of place `row`, whose moments are in the given lane. */
-static KERNEL_INLINE void TYPED(normalize_row)(const struct lnorm_forward_args *args, size_t row,
-                                               const struct TYPED(moments) * m, size_t lane)
+static TYPED(second_pass) *const TYPED(second_passes)[2][4] = {
+    {TYPED(centred), TYPED(centred_gamma), TYPED(centred_beta), TYPED(centred_gamma_beta)},
+    {TYPED(direct), TYPED(direct_gamma), TYPED(direct_beta), TYPED(direct_gamma_beta)},
+};
+
+/* A row whose statistics, in the given lane, will not do: others, and then the second pass. */
+static NOINLINE void TYPED(normalize_carefully)(const struct lnorm_forward_args *args, size_t row,
+                                                TYPED(second_pass) * pass, const struct TYPED(moments) * m, size_t lane)
 {
     const REAL *const x = (const REAL *)args->x + (ptrdiff_t)row * args->x_stride;
     struct TYPED(moments) careful;
-    REAL scale = 1, mean = m->mean[lane];
-    int direct = m->verdict[lane] == (REAL)DIRECT;
-    if (!LIKELY(m->verdict[lane] <= (REAL)CENTRED)) {
-        scale = TYPED(careful_moments)(&careful, m, lane, x, args->cols, (REAL)args->eps);
-        m = &careful;
-        lane = 0;
-        mean = careful.mean[0] / scale;
-        direct = 0;
-    }
+    const REAL scale = TYPED(careful_moments)(&careful, m, lane, x, args->cols, (REAL)args->eps);
     if (args->mean != NULL) {
-        ((REAL *)args->mean)[row] = mean;
+        ((REAL *)args->mean)[row] = careful.mean[0] / scale;
     }
     if (args->rstd != NULL) {
-        ((REAL *)args->rstd)[row] = m->rstd[lane] * scale;
+        ((REAL *)args->rstd)[row] = careful.rstd[0] * scale;
     }
-    const struct TYPED(normalization) to = {
-        .x = x,
-        .gamma = args->gamma,
-        .beta = args->beta,
-        .y = (REAL *)args->y + (ptrdiff_t)row * args->y_stride,
-        .scale = scale,
-        .centre = m->centre[lane],
-        .rstd = m->rstd[lane],
-        .rstd_lost = m->rstd_lost[lane],
-        .shift = m->shift[lane],
-    };
-    TYPED(apply)(&to, args->cols, direct);
+    pass(args, x, (REAL *)args->y + (ptrdiff_t)row * args->y_stride, &careful, 0, scale);
 }
 
 /* Bytes of the rows of a batch: its two passes and the first pass of the next share the first cache. */
@@ -269,6 +247,10 @@ static void TYPED(forward)(const struct lnorm_forward_args *args, size_t first_r
     const size_t cols = args->cols;
     const size_t fitting = BATCH_BYTES / sizeof(REAL) / cols;
     const size_t batch = fitting < 1 ? 1 : fitting > BATCH_ROWS ? BATCH_ROWS : fitting;
+    const struct TYPED(sample) sample = TYPED(sample_of)(cols, 8);
+    const int affine = (args->gamma != NULL) + 2 * (args->beta != NULL);
+    TYPED(second_pass) *const centred = TYPED(second_passes)[0][affine], *const direct =
+                                                                             TYPED(second_passes)[1][affine];
     struct TYPED(forward_sums) sums;
     struct TYPED(moments) m;
     vec_store(sums.centre, vec_set1(0));
@@ -280,17 +262,30 @@ static void TYPED(forward)(const struct lnorm_forward_args *args, size_t first_r
         const size_t next_rows = end_row - first < batch ? end_row - first : batch;
         if (rows > 0) {
             TYPED(finish_moments)(&m, &sums, rows, cols, (REAL)args->eps);
+            if (args->mean != NULL) {
+                TYPED(store)((REAL *)args->mean + first - rows, vec_load(m.mean), rows);
+            }
+            if (args->rstd != NULL) {
+                TYPED(store)((REAL *)args->rstd + first - rows, vec_load(m.rstd), rows);
+            }
         }
         const size_t pitch = TYPED(places_of)(2, next_rows).pitch;
         for (size_t r = 0; r < rows || r < next_rows; r++) {
             if (r < next_rows) {
                 const REAL *const x = (const REAL *)args->x + (ptrdiff_t)(first + r) * args->x_stride;
-                const struct TYPED(row) row = {.x = x, .cols = cols, .centre = TYPED(guess_mean)(x, cols, 1)};
+                const struct TYPED(row) row = {.x = x, .cols = cols, .centre = TYPED(guess_mean)(&sample, x, NULL, 1)};
                 sums.centre[r] = row.centre;
                 TYPED(sum_row)(&row, sums.sum + r, sums.lost + r, pitch);
             }
             if (r < rows) {
-                TYPED(normalize_row)(args, first - rows + r, &m, r);
+                const size_t row = first - rows + r;
+                if (LIKELY(m.verdict[r] <= (REAL)CENTRED)) {
+                    (m.verdict[r] == (REAL)DIRECT ? direct : centred)(
+                        args, (const REAL *)args->x + (ptrdiff_t)row * args->x_stride,
+                        (REAL *)args->y + (ptrdiff_t)row * args->y_stride, &m, r, 1);
+                } else {
+                    TYPED(normalize_carefully)(args, row, centred, &m, r);
+                }
             }
         }
         first += next_rows;

@@ -4,8 +4,8 @@
  *
  * The order, which fixes the bits (docs/numerics.md says why it is this one):
  *   - a virtual vector is 64 bytes; the last of a row is filled up with elements that add nothing;
- *   - a step is 16 vectors: the even ones are summed in order, so are the odd ones, then both are added; only the sum
- * of c in backward takes all in order;
+ *   - a step is 16 vectors: the even ones are summed in order, so are the odd ones, then both are added; in backward
+ * that holds for the products only, and c and g are summed all in order;
  *   - a block is 4 steps, summed in order;
  *   - blocks are summed in order, and the error of each addition is found exactly and summed beside them;
  *   - last, the lanes are added pairwise, again with the error of each addition.
@@ -30,7 +30,7 @@
 struct TYPED(row) {
     const REAL *x, *dy, *gamma;
     size_t cols;
-    int scaled;
+    int scaled, has_g, has_gamma;
     REAL scale, centre, g_centre;
 };
 
@@ -87,63 +87,54 @@ static KERNEL_INLINE struct TYPED(vec_sums) TYPED(no_sums)(void)
 
 static KERNEL_INLINE void TYPED(add_sums)(struct TYPED(vec_sums) * to, struct TYPED(vec_sums) from)
 {
-    to->c = vec_add(to->c, from.c);
     to->gc = vec_add(to->gc, from.gc);
+    to->c = vec_add(to->c, from.c);
     to->g = vec_add(to->g, from.g);
 }
 
 /* Adds the n elements from column i, n <= LANES. */
-static KERNEL_INLINE void TYPED(add_vec)(struct TYPED(vec_sums) * to, const struct TYPED(row) * row, size_t i, size_t n)
+static KERNEL_INLINE void TYPED(add_vec)(struct TYPED(vec_sums) * products, struct TYPED(vec_sums) * to,
+                                         const struct TYPED(row) * row, size_t i, size_t n)
 {
     PREFETCH((const char *)(row->x + i) + PREFETCH_BYTES);
     const vec x = TYPED(load)(row->x + i, n), centre = vec_set1(row->centre);
     const vec c = TYPED(keep)(row->scaled ? vec_fnma(x, vec_set1(row->scale), centre) : vec_sub(centre, x), n);
     vec g = c;
-    if (row->dy != NULL) {
+    if (row->has_g) {
         PREFETCH((const char *)(row->dy + i) + PREFETCH_BYTES);
         const vec dy = TYPED(load)(row->dy + i, n), g_centre = vec_set1(row->g_centre);
-        g = row->gamma != NULL ? vec_fnma(dy, TYPED(load)(row->gamma + i, n), g_centre) : vec_sub(g_centre, dy);
+        g = row->has_gamma ? vec_fnma(dy, TYPED(load)(row->gamma + i, n), g_centre) : vec_sub(g_centre, dy);
         g = TYPED(keep)(g, n);
         to->g = vec_add(to->g, g);
     }
     to->c = vec_add(to->c, c);
-    to->gc = vec_fma(g, c, to->gc);
+    products->gc = vec_fma(g, c, products->gc);
 }
 
-/* The same for an odd vector. Where there is a g, the registers hold no second sum of c. */
-static KERNEL_INLINE void TYPED(add_odd_vec)(struct TYPED(vec_sums) * odd, struct TYPED(vec_sums) * even,
-                                             const struct TYPED(row) * row, size_t i, size_t n)
-{
-    if (row->dy == NULL) {
-        TYPED(add_vec)(odd, row, i, n);
-    } else {
-        odd->c = even->c;
-        TYPED(add_vec)(odd, row, i, n);
-        even->c = odd->c;
-        odd->c = vec_set1(0);
-    }
-}
-
-/* The sums of a step: the n elements from column i, at most 16 vectors. */
+/* The sums of a step: the n elements from column i, at most 16 vectors. Where there is a g, the registers hold a second
+ * sum, of the odd vectors, for the products only. */
 static KERNEL_INLINE struct TYPED(vec_sums) TYPED(sum_step)(const struct TYPED(row) * row, size_t i, size_t n)
 {
     struct TYPED(vec_sums) even = TYPED(no_sums)(), odd = TYPED(no_sums)();
     const size_t end = i + n;
     ROLLED
     for (; i + 2 * LANES <= end; i += 2 * LANES) {
-        TYPED(add_vec)(&even, row, i, LANES);
-        TYPED(add_odd_vec)(&odd, &even, row, i + LANES, LANES);
+        TYPED(add_vec)(&even, &even, row, i, LANES);
+        TYPED(add_vec)(&odd, row->has_g ? &even : &odd, row, i + LANES, LANES);
     }
     if (i + LANES <= end) {
-        TYPED(add_vec)(&even, row, i, LANES);
+        TYPED(add_vec)(&even, &even, row, i, LANES);
         i += LANES;
         if (i < end) {
-            TYPED(add_odd_vec)(&odd, &even, row, i, end - i);
+            TYPED(add_vec)(&odd, row->has_g ? &even : &odd, row, i, end - i);
         }
     } else if (i < end) {
-        TYPED(add_vec)(&even, row, i, end - i);
+        TYPED(add_vec)(&even, &even, row, i, end - i);
     }
-    TYPED(add_sums)(&even, odd);
+    even.gc = vec_add(even.gc, odd.gc);
+    if (!row->has_g) {
+        even.c = vec_add(even.c, odd.c);
+    }
     return even;
 }
 
@@ -170,19 +161,19 @@ static KERNEL_INLINE void TYPED(sum_row)(const struct TYPED(row) * row, vec *sum
             const struct TYPED(vec_sums) next = TYPED(sum_block)(row, i, cols - i < BLOCK ? cols - i : BLOCK);
             TYPED(add_exactly)(&sums.gc, &errors.gc, next.gc);
             TYPED(add_exactly)(&sums.c, &errors.c, next.c);
-            if (row->dy != NULL) {
+            if (row->has_g) {
                 TYPED(add_exactly)(&sums.g, &errors.g, next.g);
             }
         }
         lost[0] = errors.gc;
         lost[pitch] = errors.c;
-        if (row->dy != NULL) {
+        if (row->has_g) {
             lost[2 * pitch] = errors.g;
         }
     }
     sum[0] = sums.gc;
     sum[pitch] = sums.c;
-    if (row->dy != NULL) {
+    if (row->has_g) {
         sum[2 * pitch] = sums.g;
     }
 }
@@ -271,7 +262,40 @@ static KERNEL_INLINE struct TYPED(two_part) TYPED(divide)(const REAL *total, con
     return (struct TYPED(two_part)){quotient, vec_mul(vec_add(vec_fnma(quotient, n, sum), vec_load(lost)), reciprocal)};
 }
 
-static KERNEL_INLINE REAL TYPED(mean_of_8)(const REAL s[8])
+/* The sum of the lanes, in every lane. */
+static KERNEL_INLINE vec TYPED(sum_of_lanes)(vec v)
 {
-    return (((s[0] + s[1]) + (s[2] + s[3])) + ((s[4] + s[5]) + (s[6] + s[7]))) * (REAL)0.125;
+    v = vec_add(vec_even(v, v, LANES / 2), vec_odd(v, v, LANES / 2));
+    v = vec_add(vec_even(v, v, LANES / 4), vec_odd(v, v, LANES / 4));
+    v = vec_add(vec_even(v, v, LANES / 8), vec_odd(v, v, LANES / 8));
+    return LANES == 16 ? vec_add(vec_even(v, v, 1), vec_odd(v, v, 1)) : v;
+}
+
+/* Where to look for a guess of a row's mean: at the first and the last vector, in a long row at more of them, evenly
+ * spread; at all elements where they are less than a vector. */
+struct TYPED(sample) {
+    size_t vecs, apart, n; /* `n` elements each */
+    REAL reciprocal;       /* of their number */
+};
+
+static KERNEL_INLINE struct TYPED(sample) TYPED(sample_of)(size_t cols, size_t vecs_if_long)
+{
+    const size_t n = cols < LANES ? cols : LANES, vecs = cols < LANES ? 1 : cols < STEP ? 2 : vecs_if_long;
+    return (struct TYPED(sample)){vecs, (cols - n) / (vecs > 1 ? vecs - 1 : 1), n, 1 / (REAL)(vecs * n)};
+}
+
+/* A guess of the mean of x * gamma, or of x * scale where there is no gamma. */
+static KERNEL_INLINE REAL TYPED(guess_mean)(const struct TYPED(sample) * at, const REAL *x, const REAL *gamma,
+                                            REAL scale)
+{
+    vec sum = vec_set1(0);
+    for (size_t v = 0; v < at->vecs; v++) {
+        const vec term = TYPED(load)(x + v * at->apart, at->n);
+        sum = gamma != NULL ? vec_fma(term, TYPED(load)(gamma + v * at->apart, at->n), sum)
+              : scale != 1  ? vec_fma(term, vec_set1(scale), sum)
+                            : vec_add(term, sum);
+    }
+    REAL total[LANES];
+    vec_store(total, TYPED(sum_of_lanes)(sum));
+    return total[0] * at->reciprocal;
 }
