@@ -189,9 +189,31 @@ static KERNEL_INLINE void TYPED(store_rows)(const struct TYPED(tile) * from, con
     }
 }
 
-static KERNEL_INLINE void TYPED(add_to)(REAL *sums, vec terms, size_t n)
+/* Adds what dgamma and dbeta are so far to the tile's sums. */
+static KERNEL_INLINE void TYPED(add_tile)(struct TYPED(tile) * to, const struct TYPED(group) * group, size_t i,
+                                          size_t vecs, size_t n)
 {
-    TYPED(store)(sums, vec_add(TYPED(load)(sums, n), terms), n);
+    for (size_t v = 0; v < vecs; v++) {
+        if (group->dgamma != NULL) {
+            to->dgamma[v] = vec_add(TYPED(load)(group->dgamma + i + v * LANES, n), to->dgamma[v]);
+        }
+        if (group->dbeta != NULL) {
+            to->dbeta[v] = vec_add(TYPED(load)(group->dbeta + i + v * LANES, n), to->dbeta[v]);
+        }
+    }
+}
+
+static KERNEL_INLINE void TYPED(store_tile)(const struct TYPED(tile) * from, const struct TYPED(group) * group,
+                                            size_t i, size_t vecs, size_t n)
+{
+    for (size_t v = 0; v < vecs; v++) {
+        if (group->dgamma != NULL) {
+            TYPED(store)(group->dgamma + i + v * LANES, from->dgamma[v], n);
+        }
+        if (group->dbeta != NULL) {
+            TYPED(store)(group->dbeta + i + v * LANES, from->dbeta[v], n);
+        }
+    }
 }
 
 /* Whole vectors of a group's columns. */
@@ -205,25 +227,20 @@ static KERNEL_INLINE void TYPED(apply_tile)(const struct TYPED(group) * group, s
             TYPED(store_rows)(&tile, group, r, held, i, vecs, LANES);
         }
     }
-    for (size_t v = 0; v < vecs; v++) {
-        if (group->dgamma != NULL) {
-            TYPED(add_to)(group->dgamma + i + v * LANES, tile.dgamma[v], LANES);
-        }
-        if (group->dbeta != NULL) {
-            TYPED(add_to)(group->dbeta + i + v * LANES, tile.dbeta[v], LANES);
-        }
-    }
+    TYPED(add_tile)(&tile, group, i, vecs, LANES);
+    TYPED(store_tile)(&tile, group, i, vecs, LANES);
 }
 
 static KERNEL_INLINE void TYPED(apply_backward)(const struct TYPED(group) * group, size_t rows, size_t cols)
 {
-    /* What is left by whole vectors comes from a last one, which may overlap the one before; dx may be x or dy. So it
-     * is computed before anything is stored, and of dgamma and dbeta only what is left counts. */
-    const size_t rest = cols % LANES, n = cols < LANES ? cols : LANES;
-    struct TYPED(tile) last;
-    last.dgamma[0] = last.dbeta[0] = vec_set1(0);
+    /* What is left by whole vectors comes from a last one, which may overlap the one before: as dx may be x or dy, and
+     * dgamma and dbeta are added to, it is computed before anything is stored. */
+    const size_t rest = cols % LANES, n = cols < LANES ? cols : LANES, last = cols - n;
+    struct TYPED(tile) tile;
+    tile.dgamma[0] = tile.dbeta[0] = vec_set1(0);
     if (rest != 0) {
-        TYPED(compute_rows)(&last, group, 0, rows, cols - n, 1, n);
+        TYPED(compute_rows)(&tile, group, 0, rows, last, 1, n);
+        TYPED(add_tile)(&tile, group, last, 1, n);
     }
     size_t i = 0;
     ROLLED
@@ -235,23 +252,35 @@ static KERNEL_INLINE void TYPED(apply_backward)(const struct TYPED(group) * grou
     }
     if (rest != 0) {
         if (group->dx != NULL) {
-            TYPED(store_rows)(&last, group, 0, rows, cols - n, 1, n);
+            TYPED(store_rows)(&tile, group, 0, rows, last, 1, n);
         }
-        REAL dgamma[LANES], dbeta[LANES];
-        vec_store(dgamma, last.dgamma[0]);
-        vec_store(dbeta, last.dbeta[0]);
-        if (group->dgamma != NULL) {
-            TYPED(add_to)(group->dgamma + cols - rest, vec_load_first(dgamma + n - rest, rest), rest);
-        }
-        if (group->dbeta != NULL) {
-            TYPED(add_to)(group->dbeta + cols - rest, vec_load_first(dbeta + n - rest, rest), rest);
-        }
+        TYPED(store_tile)(&tile, group, last, 1, n);
     }
 }
 
-/* Rows `lane` and following of the batch that m is of; `row` is the first one's place among all. */
-static NOINLINE void TYPED(backward_group)(const struct lnorm_backward_args *args, struct TYPED(backward_moments) * m,
-                                           size_t row, size_t lane, size_t rows, REAL *dgamma, REAL *dbeta)
+/* The same for as many groups as there are in `rows`, and row by row for what is left. */
+static KERNEL_INLINE void TYPED(apply_groups)(struct TYPED(group) group, size_t rows, size_t cols)
+{
+    for (size_t together; rows > 0; rows -= together) {
+        together = rows < GROUP_ROWS ? 1 : GROUP_ROWS;
+        if (together == GROUP_ROWS) {
+            TYPED(apply_backward)(&group, GROUP_ROWS, cols);
+        } else {
+            TYPED(apply_backward)(&group, 1, cols);
+        }
+        group.dy += (ptrdiff_t)together * group.dy_stride;
+        group.x += (ptrdiff_t)together * group.x_stride;
+        if (group.dx != NULL) {
+            group.dx += (ptrdiff_t)together * group.dx_stride;
+        }
+        group.lane += together;
+    }
+}
+
+/* The second pass over rows `lane` and following of the batch that m is of; `row` is the first one's place among all.
+ */
+static NOINLINE void TYPED(backward_rows)(const struct lnorm_backward_args *args, struct TYPED(backward_moments) * m,
+                                          size_t row, size_t lane, size_t rows, REAL *dgamma, REAL *dbeta)
 {
     int direct = 1;
     for (size_t r = 0; r < rows; r++) {
@@ -275,15 +304,13 @@ static NOINLINE void TYPED(backward_group)(const struct lnorm_backward_args *arg
     };
     /* The same in each branch, but for what the compiler knows in it. */
     const int all_wanted = group.gamma != NULL && group.dx != NULL && dgamma != NULL && dbeta != NULL;
-    if (rows != GROUP_ROWS) {
-        TYPED(apply_backward)(&group, 1, args->cols);
-    } else if (!all_wanted) {
-        TYPED(apply_backward)(&group, GROUP_ROWS, args->cols);
+    if (!all_wanted) {
+        TYPED(apply_groups)(group, rows, args->cols);
     } else if (direct) {
         group.direct = 1;
-        TYPED(apply_backward)(&group, GROUP_ROWS, args->cols);
+        TYPED(apply_groups)(group, rows, args->cols);
     } else {
-        TYPED(apply_backward)(&group, GROUP_ROWS, args->cols);
+        TYPED(apply_groups)(group, rows, args->cols);
     }
 }
 
@@ -320,6 +347,9 @@ static void TYPED(fold)(REAL *block, REAL *high, REAL *low, size_t cols)
 /* Bytes of x and dy of a batch: they stay in the second cache from the first pass to the second. */
 #define BACKWARD_BATCH_BYTES ((size_t)131072)
 
+/* Columns up to which a whole batch is one turn of the alternation below, as a call costs more than it hides. */
+#define SHORT_ROW ((size_t)256)
+
 static void TYPED(backward)(const struct lnorm_backward_args *args, size_t slab)
 {
     const size_t cols = args->cols;
@@ -328,6 +358,7 @@ static void TYPED(backward)(const struct lnorm_backward_args *args, size_t slab)
     const int direct = args->rows <= LNORM_BLOCK_ROWS;
     const size_t fitting = BACKWARD_BATCH_BYTES / (2 * sizeof(REAL)) / cols / GROUP_ROWS * GROUP_ROWS;
     const size_t batch = fitting < GROUP_ROWS ? GROUP_ROWS : fitting > BATCH_ROWS ? BATCH_ROWS : fitting;
+    const size_t turn = cols <= SHORT_ROW ? batch : GROUP_ROWS;
     REAL *to[2] = {args->dgamma, args->dbeta};
     for (size_t which = 0; which < 2; which++) {
         if (to[which] != NULL && !direct) {
@@ -350,14 +381,12 @@ static void TYPED(backward)(const struct lnorm_backward_args *args, size_t slab)
         if (rows > 0) {
             TYPED(finish_backward)(&m, &sums, rows, cols);
         }
-        for (size_t r = 0; r < rows || r < next_rows; r += GROUP_ROWS) {
-            for (size_t q = r; q < next_rows && q < r + GROUP_ROWS; q++) {
+        for (size_t r = 0; r < rows || r < next_rows; r += turn) {
+            for (size_t q = r; q < next_rows && q < r + turn; q++) {
                 TYPED(sum_backward_row)(&sums, q, pitch, args, first + q, 0);
             }
-            for (size_t q = r; q < rows && q < r + GROUP_ROWS;) {
-                const size_t together = rows - q >= GROUP_ROWS ? GROUP_ROWS : 1;
-                TYPED(backward_group)(args, &m, first - rows + q, q, together, to[0], to[1]);
-                q += together;
+            if (r < rows) {
+                TYPED(backward_rows)(args, &m, first - rows + r, r, rows - r < turn ? rows - r : turn, to[0], to[1]);
             }
         }
         if (rows > 0 && !direct && (first % LNORM_BLOCK_ROWS == 0 || first == end)) {

@@ -79,19 +79,6 @@ static KERNEL_INLINE void TYPED(add_exactly)(vec *sum, vec *lost, vec term)
     *lost = vec_add(*lost, s.lost);
 }
 
-static KERNEL_INLINE struct TYPED(vec_sums) TYPED(no_sums)(void)
-{
-    const vec zero = vec_set1(0);
-    return (struct TYPED(vec_sums)){zero, zero, zero};
-}
-
-static KERNEL_INLINE void TYPED(add_sums)(struct TYPED(vec_sums) * to, struct TYPED(vec_sums) from)
-{
-    to->gc = vec_add(to->gc, from.gc);
-    to->c = vec_add(to->c, from.c);
-    to->g = vec_add(to->g, from.g);
-}
-
 /* Adds the n elements from column i, n <= LANES. */
 static KERNEL_INLINE void TYPED(add_vec)(struct TYPED(vec_sums) * products, struct TYPED(vec_sums) * to,
                                          const struct TYPED(row) * row, size_t i, size_t n)
@@ -115,7 +102,8 @@ static KERNEL_INLINE void TYPED(add_vec)(struct TYPED(vec_sums) * products, stru
  * sum, of the odd vectors, for the products only. */
 static KERNEL_INLINE struct TYPED(vec_sums) TYPED(sum_step)(const struct TYPED(row) * row, size_t i, size_t n)
 {
-    struct TYPED(vec_sums) even = TYPED(no_sums)(), odd = TYPED(no_sums)();
+    const vec zero = vec_set1(0);
+    struct TYPED(vec_sums) even = {zero, zero, zero}, odd = even;
     const size_t end = i + n;
     ROLLED
     for (; i + 2 * LANES <= end; i += 2 * LANES) {
@@ -138,43 +126,40 @@ static KERNEL_INLINE struct TYPED(vec_sums) TYPED(sum_step)(const struct TYPED(r
     return even;
 }
 
-/* The sums of a block: the n elements from column i, at most 4 steps. */
-static KERNEL_INLINE struct TYPED(vec_sums) TYPED(sum_block)(const struct TYPED(row) * row, size_t i, size_t n)
+/* The sums of a block: the n elements from column i, at most 4 steps. Those of g * c go to sum[0], those of c to
+ * sum[pitch] and those of g, if there is one, to sum[2 * pitch]. */
+static KERNEL_INLINE void TYPED(sum_block)(const struct TYPED(row) * row, size_t i, size_t n, vec *sum, size_t pitch)
 {
-    struct TYPED(vec_sums) sums = TYPED(sum_step)(row, i, n < STEP ? n : STEP);
+    struct TYPED(vec_sums) step = TYPED(sum_step)(row, i, n < STEP ? n : STEP);
+    sum[0] = step.gc;
+    sum[pitch] = step.c;
+    if (row->has_g) {
+        sum[2 * pitch] = step.g;
+    }
     ROLLED
     for (size_t done = STEP; done < n; done += STEP) {
-        TYPED(add_sums)(&sums, TYPED(sum_step)(row, i + done, n - done < STEP ? n - done : STEP));
+        step = TYPED(sum_step)(row, i + done, n - done < STEP ? n - done : STEP);
+        sum[0] = vec_add(sum[0], step.gc);
+        sum[pitch] = vec_add(sum[pitch], step.c);
+        if (row->has_g) {
+            sum[2 * pitch] = vec_add(sum[2 * pitch], step.g);
+        }
     }
-    return sums;
 }
 
-/* Writes the sums of g * c to sum[0], those of c to sum[pitch] and those of g, if there is one, to sum[2 * pitch]; and
- * to `lost`, for a row longer than a block, what they lost. */
+/* The sums of a row, in the places of those of a block; and in `lost`, where it is longer than one, what they lost. */
 static KERNEL_INLINE void TYPED(sum_row)(const struct TYPED(row) * row, vec *sum, vec *lost, size_t pitch)
 {
-    const size_t cols = row->cols;
-    struct TYPED(vec_sums) sums = TYPED(sum_block)(row, 0, cols < BLOCK ? cols : BLOCK);
-    if (cols > BLOCK) {
-        struct TYPED(vec_sums) errors = TYPED(no_sums)();
-        for (size_t i = BLOCK; i < cols; i += BLOCK) {
-            const struct TYPED(vec_sums) next = TYPED(sum_block)(row, i, cols - i < BLOCK ? cols - i : BLOCK);
-            TYPED(add_exactly)(&sums.gc, &errors.gc, next.gc);
-            TYPED(add_exactly)(&sums.c, &errors.c, next.c);
-            if (row->has_g) {
-                TYPED(add_exactly)(&sums.g, &errors.g, next.g);
-            }
+    const size_t cols = row->cols, quantities = row->has_g ? 3 : 2;
+    TYPED(sum_block)(row, 0, cols < BLOCK ? cols : BLOCK, sum, pitch);
+    for (size_t i = BLOCK; i < cols; i += BLOCK) {
+        vec block[3];
+        TYPED(sum_block)(row, i, cols - i < BLOCK ? cols - i : BLOCK, block, 1);
+        for (size_t q = 0; q < quantities; q++) {
+            vec errors = i == BLOCK ? vec_set1(0) : lost[q * pitch];
+            TYPED(add_exactly)(&sum[q * pitch], &errors, block[q]);
+            lost[q * pitch] = errors;
         }
-        lost[0] = errors.gc;
-        lost[pitch] = errors.c;
-        if (row->has_g) {
-            lost[2 * pitch] = errors.g;
-        }
-    }
-    sum[0] = sums.gc;
-    sum[pitch] = sums.c;
-    if (row->has_g) {
-        sum[2 * pitch] = sums.g;
     }
 }
 
