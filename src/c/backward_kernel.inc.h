@@ -216,7 +216,7 @@ static KERNEL_INLINE void TYPED(store_tile)(const struct TYPED(tile) * from, con
     }
 }
 
-/* Whole vectors of a group's columns. */
+/* `vecs` whole vectors of a group's columns. */
 static KERNEL_INLINE void TYPED(apply_tile)(const struct TYPED(group) * group, size_t rows, size_t i, size_t vecs)
 {
     const size_t held = rows < HELD_ROWS ? rows : HELD_ROWS;
@@ -231,17 +231,9 @@ static KERNEL_INLINE void TYPED(apply_tile)(const struct TYPED(group) * group, s
     TYPED(store_tile)(&tile, group, i, vecs, LANES);
 }
 
-static KERNEL_INLINE void TYPED(apply_backward)(const struct TYPED(group) * group, size_t rows, size_t cols)
+/* The whole vectors of a group's columns. */
+static KERNEL_INLINE void TYPED(apply_vectors)(const struct TYPED(group) * group, size_t rows, size_t cols)
 {
-    /* What is left by whole vectors comes from a last one, which may overlap the one before: as dx may be x or dy, and
-     * dgamma and dbeta are added to, it is computed before anything is stored. */
-    const size_t rest = cols % LANES, n = cols < LANES ? cols : LANES, last = cols - n;
-    struct TYPED(tile) tile;
-    tile.dgamma[0] = tile.dbeta[0] = vec_set1(0);
-    if (rest != 0) {
-        TYPED(compute_rows)(&tile, group, 0, rows, last, 1, n);
-        TYPED(add_tile)(&tile, group, last, 1, n);
-    }
     size_t i = 0;
     ROLLED
     for (; i + TILE_COLUMNS * LANES <= cols; i += TILE_COLUMNS * LANES) {
@@ -250,12 +242,25 @@ static KERNEL_INLINE void TYPED(apply_backward)(const struct TYPED(group) * grou
     if (i + LANES <= cols) {
         TYPED(apply_tile)(group, rows, i, 1);
     }
-    if (rest != 0) {
-        if (group->dx != NULL) {
-            TYPED(store_rows)(&tile, group, 0, rows, last, 1, n);
-        }
-        TYPED(store_tile)(&tile, group, last, 1, n);
+}
+
+static KERNEL_INLINE void TYPED(apply_backward)(const struct TYPED(group) * group, size_t rows, size_t cols)
+{
+    if (cols % LANES == 0) {
+        TYPED(apply_vectors)(group, rows, cols);
+        return;
     }
+    /* What is left by whole vectors comes from a last one, which may overlap the one before: as dx may be x or dy, and
+     * dgamma and dbeta are added to, it is computed before anything is stored. */
+    const size_t n = cols < LANES ? cols : LANES, last = cols - n;
+    struct TYPED(tile) tile;
+    TYPED(compute_rows)(&tile, group, 0, rows, last, 1, n);
+    TYPED(add_tile)(&tile, group, last, 1, n);
+    TYPED(apply_vectors)(group, rows, cols);
+    if (group->dx != NULL) {
+        TYPED(store_rows)(&tile, group, 0, rows, last, 1, n);
+    }
+    TYPED(store_tile)(&tile, group, last, 1, n);
 }
 
 /* The same for as many groups as there are in `rows`, and row by row for what is left. */
