@@ -47,7 +47,7 @@ typedef enum lnorm_status {
     LNORM_ERROR_SIZE = 6,       /* a negative size, or sizes or strides whose product overflows */
     LNORM_ERROR_STRIDE = 7,     /* strides that make the rows of y or dx overlap each other */
     LNORM_ERROR_EPS = 8,        /* eps is negative, NaN, or not finite in the type */
-    LNORM_ERROR_NULL = 9,       /* x, y, dy, mean or rstd is NULL where it is required */
+    LNORM_ERROR_NULL = 9,       /* x, y, dy, mean or rstd is NULL where it is required, or mean is not in RMS norm */
     LNORM_ERROR_OVERLAP = 10,   /* an output overlaps another argument in a way that is not allowed */
     LNORM_ERROR_WORKSPACE = 11, /* workspace is NULL, too small or misaligned */
     LNORM_ERROR_ISA = 12        /* LNORM_ISA or lnorm_set_isa names a set that is unknown or not available here */
@@ -111,12 +111,20 @@ LNORM_API size_t lnorm_backward_workspace_f64(size_t rows, size_t cols);
  * The tensor is seen as outer x norm x inner, and normalized over the middle: each (outer, inner) pair is a row of
  * norm elements.
  */
-typedef enum lnorm_operation { LNORM_LAYER_NORM = 0 } lnorm_operation;
+typedef enum lnorm_operation {
+    LNORM_LAYER_NORM = 0,
+    /* y = x / sqrt(mean(x * x) + eps) * gamma + beta. Nothing is subtracted; pass NULL for mean, to backward too.
+     *     dx = rstd * (g - xhat * mean(g * xhat)),   xhat = x * rstd
+     * (Zhang, Sennrich: Root Mean Square Layer Normalization, 2019.) */
+    LNORM_RMS_NORM = 1
+} lnorm_operation;
 
 typedef enum lnorm_type {
     LNORM_TYPE_DEFAULT = 0, /* x_type: f32; the others: as x_type */
     LNORM_F32 = 1,
-    LNORM_F64 = 2
+    LNORM_F64 = 2,
+    LNORM_F16 = 3, /* IEEE 754 binary16, as uint16_t or _Float16 */
+    LNORM_BF16 = 4 /* the upper half of an f32, as uint16_t */
 } lnorm_type;
 
 /* One piece of the work, safe to run beside every other piece of the same call. */
@@ -129,14 +137,18 @@ typedef void (*lnorm_parallel_for)(void *context, size_t count, lnorm_task task,
 /* A row stride that makes every row the same memory (inputs only). */
 #define LNORM_BROADCAST INT64_MIN
 
-/* Start from LNORM_PROBLEM_INIT and set what differs: zero means the default. The struct grows at its end only; a
+/* 16-bit elements are widened exactly, everything is computed in f32, and y and dx are rounded once, to nearest even
+ * (subnormal numbers are kept, NaN stays NaN). mean, rstd, dgamma, dbeta and the workspace are f32 then, always; with
+ * f64 they are f64.
+ *
+ * Start from LNORM_PROBLEM_INIT and set what differs: zero means the default. The struct grows at its end only; a
  * library refuses a struct_size that it does not know. */
 typedef struct lnorm_problem {
     size_t struct_size;              /* sizeof(lnorm_problem) */
     int32_t operation;               /* lnorm_operation */
     int32_t x_type;                  /* lnorm_type of x, and of dx */
-    int32_t y_type;                  /* lnorm_type of y, and of dy */
-    int32_t param_type;              /* lnorm_type of gamma and beta */
+    int32_t y_type;                  /* lnorm_type of y, and of dy; f64 where and only where x is */
+    int32_t param_type;              /* lnorm_type of gamma and beta: f32 or x_type */
     uint32_t flags;                  /* none is defined yet */
     int32_t reserved;                /* 0 */
     int64_t outer;                   /* >= 0 */
@@ -171,7 +183,7 @@ LNORM_API lnorm_status lnorm_backward_workspace(const lnorm_problem *problem, si
  * name that is unknown or not available here makes every call return LNORM_ERROR_ISA.
  */
 
-/* The set in use: "scalar", "avx2" (with FMA), "avx512" (F) or "neon"; NULL when LNORM_ISA is in error. */
+/* The set in use: "scalar", "avx2" (with FMA and F16C), "avx512" (F) or "neon"; NULL when LNORM_ISA is in error. */
 LNORM_API const char *lnorm_isa(void);
 
 /* The sets available here, best first, "scalar" last; NULL from there on. */

@@ -8,6 +8,8 @@
  * could not hold; g_centre, a first guess of mean(g), keeps a constant offset of g from costing digits.
  *
  * Rows whose products overflow or vanish are summed again with c multiplied by a power of two near rstd.
+ *
+ * RMS norm is the same with mean and mean(g) 0.
  */
 
 /* What the second pass needs of a batch, one row a lane:
@@ -25,6 +27,12 @@ struct TYPED(backward_sums) {
     vec sum[3 * BATCH_ROWS], lost[3 * BATCH_ROWS];
     REAL mean[LANES], rstd[LANES], g_centre[LANES], scale[LANES];
     struct TYPED(sample) sample;
+};
+
+/* Buffers for a block of a row, and gamma where it is. In the second pass one of them holds the blocks of a group. */
+struct TYPED(backward_stage) {
+    REAL x[BLOCK], dy[BLOCK], dx[BLOCK], gamma_block[BLOCK];
+    struct TYPED(source) gamma;
 };
 
 /* The power of two below |a|, kept so far from the ends that its reciprocal is one too. */
@@ -50,46 +58,90 @@ static KERNEL_INLINE void TYPED(no_backward_sums)(struct TYPED(backward_sums) * 
     sums->sample = TYPED(sample_of)(cols, 2);
 }
 
-/* The first pass over the row of place `row`, as the given lane of a batch. */
-static KERNEL_INLINE void TYPED(sum_backward_row)(struct TYPED(backward_sums) * sums, size_t lane, size_t pitch,
-                                                  const struct lnorm_backward_args *args, size_t row, int scaled)
+/* The same in each branch, but for what the compiler knows in it. */
+static KERNEL_INLINE void TYPED(sum_backward)(struct TYPED(row) row, int has_mean, int has_gamma, vec *sum, vec *lost,
+                                              size_t pitch)
 {
-    const REAL mean = ((const REAL *)args->mean)[row], rstd = ((const REAL *)args->rstd)[row];
-    const REAL scale = scaled ? TYPED(power_of_two)(rstd) : 1;
-    const REAL *const dy = (const REAL *)args->dy + (ptrdiff_t)row * args->dy_stride;
-    struct TYPED(row) one = {.x = (const REAL *)args->x + (ptrdiff_t)row * args->x_stride,
-                             .dy = dy,
-                             .gamma = args->gamma,
-                             .cols = args->cols,
-                             .scaled = scaled,
-                             .has_g = 1,
-                             .scale = scale,
-                             .centre = mean * scale,
-                             .g_centre = TYPED(guess_mean)(&sums->sample, dy, args->gamma, 1)};
-    sums->mean[lane] = mean;
-    sums->rstd[lane] = rstd;
-    sums->g_centre[lane] = one.g_centre;
-    sums->scale[lane] = scale;
-    /* The same in each branch, but for what the compiler knows in it. */
-    if (args->gamma != NULL) {
-        one.has_gamma = 1;
-        TYPED(sum_row)(&one, sums->sum + lane, sums->lost + lane, pitch);
-    } else {
-        one.has_gamma = 0;
-        TYPED(sum_row)(&one, sums->sum + lane, sums->lost + lane, pitch);
+    switch (2 * (has_mean != 0) + (has_gamma != 0)) {
+    case 0:
+        TYPED(sum_row)(&row, sum, lost, pitch);
+        break;
+    case 1:
+        row.has_gamma = 1;
+        TYPED(sum_row)(&row, sum, lost, pitch);
+        break;
+    case 2:
+        row.has_mean = 1;
+        TYPED(sum_row)(&row, sum, lost, pitch);
+        break;
+    default:
+        row.has_mean = row.has_gamma = 1;
+        TYPED(sum_row)(&row, sum, lost, pitch);
+        break;
     }
 }
 
-static KERNEL_INLINE void TYPED(finish_backward)(struct TYPED(backward_moments) * m, struct TYPED(backward_sums) * sums,
-                                                 size_t rows, size_t cols)
+/* The first pass over the row of place `row`, as the given lane of a batch. */
+static KERNEL_INLINE void TYPED(sum_backward_row)(struct TYPED(backward_sums) * sums, size_t lane, size_t pitch,
+                                                  const struct lnorm_backward_args *args, size_t row)
 {
-    const vec zero = vec_set1(0), n = vec_set1((REAL)cols), reciprocal = vec_set1(1 / (REAL)cols);
-    const struct TYPED(places) at = TYPED(places_of)(3, rows);
+    const REAL mean = args->has_mean ? ((const REAL *)args->mean)[row] : 0;
+    struct TYPED(row) one = {.x = (const REAL *)args->x + (ptrdiff_t)row * args->x_stride,
+                             .dy = (const REAL *)args->dy + (ptrdiff_t)row * args->dy_stride,
+                             .gamma = args->gamma,
+                             .cols = args->cols,
+                             .has_g = 1,
+                             .centre = mean};
+    sums->mean[lane] = mean;
+    sums->rstd[lane] = ((const REAL *)args->rstd)[row];
+    if (args->has_mean) {
+        one.g_centre = TYPED(guess_mean)(&sums->sample, one.dy, one.gamma, 1);
+        sums->g_centre[lane] = one.g_centre;
+    }
+    TYPED(sum_backward)(one, args->has_mean, args->gamma != NULL, sums->sum + lane, sums->lost + lane, pitch);
+}
+
+/* The same of a row that may be staged; where scaled, c is multiplied by a power of two near rstd. */
+static NOINLINE void TYPED(sum_staged_backward_row)(struct TYPED(backward_sums) * sums, size_t lane, size_t pitch,
+                                                    const struct lnorm_backward_args *args,
+                                                    struct TYPED(backward_stage) * stage, size_t row, int scaled)
+{
+    const REAL rstd = ((const REAL *)args->rstd)[row], mean = args->has_mean ? ((const REAL *)args->mean)[row] : 0;
+    const REAL scale = scaled ? TYPED(power_of_two)(rstd) : 1;
+    struct TYPED(row) one = {
+        .cols = args->cols,
+        .scaled = 1,
+        .has_g = 1,
+        .scale = scale,
+        .centre = mean * scale,
+        .staged = 1,
+        .x_source = TYPED(row_source)(args->x, row, args->x_stride, args->x_type, stage != NULL ? stage->x : NULL),
+        .dy_source = TYPED(row_source)(args->dy, row, args->dy_stride, args->dy_type, stage != NULL ? stage->dy : NULL),
+        .gamma_source = {args->gamma, args->param_type, NULL},
+    };
+    if (stage != NULL) {
+        one.gamma_source = stage->gamma;
+    }
+    sums->mean[lane] = mean;
+    sums->rstd[lane] = rstd;
+    sums->scale[lane] = scale;
+    if (args->has_mean) {
+        one.g_centre = TYPED(guess_staged_mean)(&sums->sample, &one.dy_source, &one.gamma_source, 1);
+        sums->g_centre[lane] = one.g_centre;
+    }
+    TYPED(sum_backward)(one, args->has_mean, args->gamma != NULL, sums->sum + lane, sums->lost + lane, pitch);
+}
+
+static KERNEL_INLINE void TYPED(finish_backward)(struct TYPED(backward_moments) * m, struct TYPED(backward_sums) * sums,
+                                                 size_t rows, size_t cols, int has_mean)
+{
+    const vec zero = vec_set1(0);
+    const struct TYPED(places) at = TYPED(places_of)(TYPED(quantities)(has_mean, 1), rows);
     REAL totals[4 * BATCH_ROWS], totals_lost[4 * BATCH_ROWS];
     TYPED(total)(sums->sum, sums->lost, at, cols > BLOCK, totals, totals_lost);
-    const struct TYPED(two_part) gc = TYPED(divide)(totals, totals_lost, n, reciprocal);
-    const struct TYPED(two_part) c = TYPED(divide)(totals + at.pitch, totals_lost + at.pitch, n, reciprocal);
-    const struct TYPED(two_part) g = TYPED(divide)(totals + 2 * at.pitch, totals_lost + 2 * at.pitch, n, reciprocal);
+    const struct TYPED(two_part) gc = TYPED(mean_of)(0, &at, totals, totals_lost, cols);
+    const struct TYPED(two_part) c = TYPED(mean_of)(1, &at, totals, totals_lost, cols);
+    const struct TYPED(two_part) g = TYPED(mean_of)(2, &at, totals, totals_lost, cols);
     const struct TYPED(two_part) g_mean = TYPED(two_sum)(vec_load(sums->g_centre), vec_sub(zero, g.sum));
     const vec mean = vec_load(sums->mean), rstd = vec_load(sums->rstd);
     const vec scaled_rstd = vec_div(rstd, vec_load(sums->scale));
@@ -112,13 +164,15 @@ static KERNEL_INLINE void TYPED(finish_backward)(struct TYPED(backward_moments) 
 
 /* The moments of one row whose products are out of range, into the given lane of m. */
 static NOINLINE void TYPED(careful_backward)(struct TYPED(backward_moments) * m, size_t lane,
-                                             const struct lnorm_backward_args *args, size_t row)
+                                             const struct lnorm_backward_args *args,
+                                             struct TYPED(backward_stage) * stage, size_t row)
 {
+    const size_t pitch = TYPED(places_of)(TYPED(quantities)(args->has_mean, 1), 1).pitch;
     struct TYPED(backward_sums) sums;
     struct TYPED(backward_moments) one;
     TYPED(no_backward_sums)(&sums, args->cols);
-    TYPED(sum_backward_row)(&sums, 0, TYPED(places_of)(3, 1).pitch, args, row, 1);
-    TYPED(finish_backward)(&one, &sums, 1, args->cols);
+    TYPED(sum_staged_backward_row)(&sums, 0, pitch, args, stage, row, 1);
+    TYPED(finish_backward)(&one, &sums, 1, args->cols, args->has_mean);
     m->xhat_shift[lane] = one.xhat_shift[0];
     m->g_mean[lane] = one.g_mean[0];
     m->g_xhat_mean[lane] = one.g_xhat_mean[0];
@@ -282,40 +336,79 @@ static KERNEL_INLINE void TYPED(apply_groups)(struct TYPED(group) group, size_t 
     }
 }
 
+/* The same in each branch, but for what the compiler knows in it. */
+static NOINLINE void TYPED(apply_rows)(struct TYPED(group) group, size_t rows, size_t cols, int direct)
+{
+    const int all_wanted = group.gamma != NULL && group.dx != NULL && group.dgamma != NULL && group.dbeta != NULL;
+    if (!all_wanted) {
+        TYPED(apply_groups)(group, rows, cols);
+    } else if (direct) {
+        group.direct = 1;
+        TYPED(apply_groups)(group, rows, cols);
+    } else {
+        TYPED(apply_groups)(group, rows, cols);
+    }
+}
+
+/* The second pass over staged rows, at most a group, block by block; `row` is the first one's place among all. */
+static NOINLINE void TYPED(apply_staged_rows)(const struct lnorm_backward_args *args,
+                                              struct TYPED(backward_stage) * stage, struct TYPED(group) group,
+                                              size_t row, size_t rows, int direct)
+{
+    const size_t width = BLOCK / GROUP_ROWS;
+    REAL *const dgamma = group.dgamma, *const dbeta = group.dbeta;
+    for (size_t i = 0; i < args->cols; i += width) {
+        const size_t n = args->cols - i < width ? args->cols - i : width;
+        for (size_t r = 0; r < rows; r++) {
+            const struct TYPED(source) x = TYPED(row_source)(args->x, row + r, args->x_stride, args->x_type, NULL);
+            const struct TYPED(source) dy = TYPED(row_source)(args->dy, row + r, args->dy_stride, args->dy_type, NULL);
+            TYPED(widen)(stage->x + r * width, x.at + i * stored_size(x.type), x.type, n);
+            TYPED(widen)(stage->dy + r * width, dy.at + i * stored_size(dy.type), dy.type, n);
+        }
+        group.x = stage->x;
+        group.dy = stage->dy;
+        group.x_stride = group.dy_stride = group.dx_stride = (ptrdiff_t)width;
+        group.gamma = TYPED(fetch)(&stage->gamma, i, n);
+        group.dx = args->dx != NULL ? stage->dx : NULL;
+        group.dgamma = dgamma != NULL ? dgamma + i : NULL;
+        group.dbeta = dbeta != NULL ? dbeta + i : NULL;
+        TYPED(apply_rows)(group, rows, n, direct);
+        for (size_t r = 0; r < rows && args->dx != NULL; r++) {
+            char *const dx = TYPED(row_target)(args->dx, row + r, args->dx_stride, args->x_type);
+            TYPED(narrow)(dx + i * stored_size(args->x_type), args->x_type, stage->dx + r * width, n);
+        }
+    }
+}
+
 /* The second pass over rows `lane` and following of the batch that m is of; `row` is the first one's place among all.
  */
-static NOINLINE void TYPED(backward_rows)(const struct lnorm_backward_args *args, struct TYPED(backward_moments) * m,
-                                          size_t row, size_t lane, size_t rows, REAL *dgamma, REAL *dbeta)
+static NOINLINE void TYPED(backward_rows)(const struct lnorm_backward_args *args, struct TYPED(backward_stage) * stage,
+                                          struct TYPED(backward_moments) * m, size_t row, size_t lane, size_t rows,
+                                          REAL *dgamma, REAL *dbeta)
 {
     int direct = 1;
     for (size_t r = 0; r < rows; r++) {
         if (!LIKELY(m->verdict[lane + r] <= (REAL)CENTRED)) {
-            TYPED(careful_backward)(m, lane + r, args, row + r);
+            TYPED(careful_backward)(m, lane + r, args, stage, row + r);
         }
         direct &= m->verdict[lane + r] == (REAL)DIRECT;
     }
-    struct TYPED(group) group = {
-        .dy = (const REAL *)args->dy + (ptrdiff_t)row * args->dy_stride,
-        .x = (const REAL *)args->x + (ptrdiff_t)row * args->x_stride,
-        .gamma = args->gamma,
-        .dx = args->dx != NULL ? (REAL *)args->dx + (ptrdiff_t)row * args->dx_stride : NULL,
-        .dgamma = dgamma,
-        .dbeta = dbeta,
-        .dy_stride = args->dy_stride,
-        .x_stride = args->x_stride,
-        .dx_stride = args->dx_stride,
-        .m = m,
-        .lane = lane,
-    };
-    /* The same in each branch, but for what the compiler knows in it. */
-    const int all_wanted = group.gamma != NULL && group.dx != NULL && dgamma != NULL && dbeta != NULL;
-    if (!all_wanted) {
-        TYPED(apply_groups)(group, rows, args->cols);
-    } else if (direct) {
-        group.direct = 1;
-        TYPED(apply_groups)(group, rows, args->cols);
-    } else {
-        TYPED(apply_groups)(group, rows, args->cols);
+    struct TYPED(group) group = {.gamma = args->gamma, .dgamma = dgamma, .dbeta = dbeta, .m = m, .lane = lane};
+    if (stage == NULL) {
+        group.dy = (const REAL *)args->dy + (ptrdiff_t)row * args->dy_stride;
+        group.x = (const REAL *)args->x + (ptrdiff_t)row * args->x_stride;
+        group.dx = args->dx != NULL ? (REAL *)args->dx + (ptrdiff_t)row * args->dx_stride : NULL;
+        group.dy_stride = args->dy_stride;
+        group.x_stride = args->x_stride;
+        group.dx_stride = args->dx_stride;
+        TYPED(apply_rows)(group, rows, args->cols, direct);
+        return;
+    }
+    for (size_t together; rows > 0; rows -= together) {
+        together = rows < GROUP_ROWS ? 1 : GROUP_ROWS;
+        TYPED(apply_staged_rows)(args, stage, group, row, together, direct);
+        row += together;
+        group.lane += together;
     }
 }
 
@@ -355,7 +448,9 @@ static void TYPED(fold)(REAL *block, REAL *high, REAL *low, size_t cols)
 /* Columns up to which a whole batch is one turn of the alternation below, as a call costs more than it hides. */
 #define SHORT_ROW ((size_t)256)
 
-static void TYPED(backward)(const struct lnorm_backward_args *args, size_t slab)
+/* stage is NULL where nothing is staged. */
+static NOINLINE void TYPED(backward_slab)(const struct lnorm_backward_args *args, size_t slab,
+                                          struct TYPED(backward_stage) * stage)
 {
     const size_t cols = args->cols;
     const size_t begin = slab * args->rows_per_slab;
@@ -382,16 +477,22 @@ static void TYPED(backward)(const struct lnorm_backward_args *args, size_t slab)
     for (size_t first = begin; first < end || rows > 0;) {
         const size_t block_end = first / LNORM_BLOCK_ROWS * LNORM_BLOCK_ROWS + LNORM_BLOCK_ROWS;
         const size_t left = (block_end < end ? block_end : end) - first;
-        const size_t next_rows = left < batch ? left : batch, pitch = TYPED(places_of)(3, next_rows).pitch;
+        const size_t next_rows = left < batch ? left : batch;
+        const size_t pitch = TYPED(places_of)(TYPED(quantities)(args->has_mean, 1), next_rows).pitch;
         if (rows > 0) {
-            TYPED(finish_backward)(&m, &sums, rows, cols);
+            TYPED(finish_backward)(&m, &sums, rows, cols, args->has_mean);
         }
         for (size_t r = 0; r < rows || r < next_rows; r += turn) {
             for (size_t q = r; q < next_rows && q < r + turn; q++) {
-                TYPED(sum_backward_row)(&sums, q, pitch, args, first + q, 0);
+                if (stage != NULL) {
+                    TYPED(sum_staged_backward_row)(&sums, q, pitch, args, stage, first + q, 0);
+                } else {
+                    TYPED(sum_backward_row)(&sums, q, pitch, args, first + q);
+                }
             }
             if (r < rows) {
-                TYPED(backward_rows)(args, &m, first - rows + r, r, rows - r < turn ? rows - r : turn, to[0], to[1]);
+                TYPED(backward_rows)(args, stage, &m, first - rows + r, r, rows - r < turn ? rows - r : turn, to[0],
+                                     to[1]);
             }
         }
         if (rows > 0 && !direct && (first % LNORM_BLOCK_ROWS == 0 || first == end)) {
@@ -404,6 +505,22 @@ static void TYPED(backward)(const struct lnorm_backward_args *args, size_t slab)
         }
         first += next_rows;
         rows = next_rows;
+    }
+}
+
+static NOINLINE void TYPED(backward_staged)(const struct lnorm_backward_args *args, size_t slab)
+{
+    struct TYPED(backward_stage) stage;
+    stage.gamma = TYPED(parameter)(args->gamma, args->param_type, stage.gamma_block, args->cols);
+    TYPED(backward_slab)(args, slab, &stage);
+}
+
+static void TYPED(backward)(const struct lnorm_backward_args *args, size_t slab)
+{
+    if (args->staged) {
+        TYPED(backward_staged)(args, slab);
+    } else {
+        TYPED(backward_slab)(args, slab, NULL);
     }
 }
 

@@ -65,9 +65,9 @@
 /* These compilers turn 512-bit registers on by a name of their own, which later ones dropped. */
 #if (defined(__clang__) && !defined(__apple_build_version__) && __clang_major__ >= 18 && __clang_major__ <= 21) ||     \
     (!defined(__clang__) && defined(__GNUC__) && (__GNUC__ == 14 || __GNUC__ == 15))
-#define LNORM_TARGET_AVX512 "avx2,fma,avx512f,evex512"
+#define LNORM_TARGET_AVX512 "avx2,fma,f16c,avx512f,evex512"
 #else
-#define LNORM_TARGET_AVX512 "avx2,fma,avx512f"
+#define LNORM_TARGET_AVX512 "avx2,fma,f16c,avx512f"
 #endif
 
 #endif

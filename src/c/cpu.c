@@ -54,7 +54,7 @@ static int has(unsigned ecx_of_leaf_1, unsigned ebx_of_leaf_7, unsigned long lon
     return (enabled_state() & state) == state;
 }
 
-#define AVX_FMA ((1u << 28) | (1u << 12))
+#define AVX_FMA_F16C ((1u << 28) | (1u << 12) | (1u << 29))
 #define AVX2 (1u << 5)
 #define AVX512F (1u << 16)
 #define YMM_STATE 0x06ull
@@ -62,12 +62,12 @@ static int has(unsigned ecx_of_leaf_1, unsigned ebx_of_leaf_7, unsigned long lon
 
 int lnorm_cpu_has_avx2_fma(void)
 {
-    return has(AVX_FMA, AVX2, YMM_STATE);
+    return has(AVX_FMA_F16C, AVX2, YMM_STATE);
 }
 
 int lnorm_cpu_has_avx512f(void)
 {
-    return has(AVX_FMA, AVX2 | AVX512F, ZMM_STATE);
+    return has(AVX_FMA_F16C, AVX2 | AVX512F, ZMM_STATE);
 }
 
 #else

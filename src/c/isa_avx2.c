@@ -1,10 +1,10 @@
-/* The kernels for AVX2 and FMA. */
+/* The kernels for AVX2, FMA and F16C. */
 #include "kernels.h"
 
 #if LNORM_X86
 #include <immintrin.h>
 
-LNORM_TARGET_BEGIN("avx2,fma")
+LNORM_TARGET_BEGIN("avx2,fma,f16c")
 #include "vec_avx2.h"
 
 #define ISA avx2

@@ -3,19 +3,24 @@
 #define LNORM_KERNELS_H
 
 #include "compiler.h"
+#include "lnorm.h"
 
 /* Only what lnorm.h declares leaves the library, whatever flags it is compiled with. */
 #if defined(__GNUC__) && !defined(_WIN32)
 #pragma GCC visibility push(hidden)
 #endif
 
-/* Strides count elements from one row to the next. Pointers may be NULL where the public call says so. */
+/* Strides count elements from one row to the next. Pointers may be NULL where the public call says so. Types are
+ * lnorm_types; where `staged`, one of them at least is not that of the arithmetic. Statistics, dgamma and dbeta always
+ * have that type. */
 struct lnorm_forward_args {
     const void *x, *gamma, *beta;
     void *y, *mean, *rstd;
     size_t rows, cols;
     ptrdiff_t x_stride, y_stride;
     double eps;
+    int has_mean; /* 0: RMS norm, in which nothing is subtracted */
+    int staged, x_type, y_type, param_type;
 };
 
 /* Rows are cut into slabs by the shape alone; each slab sums its share of dgamma and dbeta into its own part of the
@@ -25,6 +30,7 @@ struct lnorm_backward_args {
     void *dx, *dgamma, *dbeta, *workspace;
     size_t rows, cols;
     ptrdiff_t dy_stride, x_stride, dx_stride;
+    int has_mean, staged, x_type, dy_type, param_type; /* dx has x's type */
     size_t slabs, rows_per_slab;
 };
 

@@ -13,8 +13,16 @@
  * be summed again around its mean; its squares vanish or overflow, or it is not finite. */
 enum { DIRECT, CENTRED, OFF_CENTRE, OUT_OF_RANGE };
 
+/* Bytes of an element in memory. */
+static INLINE size_t stored_size(int type)
+{
+    return type == LNORM_F64 ? 8 : type == LNORM_F32 ? 4 : 2;
+}
+
 #define TYPE f32
 #define REAL float
+#define REAL_TYPE LNORM_F32
+#define HAS_16_BITS 1
 #define REAL_MAX FLT_MAX
 #define REAL_MIN FLT_MIN
 #define REAL_TINY 0x1p-96f /* squares below it begin to lose digits */
@@ -22,11 +30,14 @@ enum { DIRECT, CENTRED, OFF_CENTRE, OUT_OF_RANGE };
 #define REAL_BITS uint32_t
 #define REAL_FRACTION_BITS 23
 #define REAL_EXPONENT_MASK ((uint32_t)0xff)
+#include "stage.inc.h"
 #include "row_sums.inc.h"
 #include "forward_kernel.inc.h"
 #include "backward_kernel.inc.h"
 #undef TYPE
 #undef REAL
+#undef REAL_TYPE
+#undef HAS_16_BITS
 #undef REAL_MAX
 #undef REAL_MIN
 #undef REAL_TINY
@@ -37,6 +48,8 @@ enum { DIRECT, CENTRED, OFF_CENTRE, OUT_OF_RANGE };
 
 #define TYPE f64
 #define REAL double
+#define REAL_TYPE LNORM_F64
+#define HAS_16_BITS 0
 #define REAL_MAX DBL_MAX
 #define REAL_MIN DBL_MIN
 #define REAL_TINY 0x1p-900
@@ -44,6 +57,7 @@ enum { DIRECT, CENTRED, OFF_CENTRE, OUT_OF_RANGE };
 #define REAL_BITS uint64_t
 #define REAL_FRACTION_BITS 52
 #define REAL_EXPONENT_MASK ((uint64_t)0x7ff)
+#include "stage.inc.h"
 #include "row_sums.inc.h"
 #include "forward_kernel.inc.h"
 #include "backward_kernel.inc.h"

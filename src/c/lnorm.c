@@ -27,9 +27,11 @@ const char *lnorm_status_text(lnorm_status status)
     case LNORM_ERROR_STRUCT:
         return "problem is NULL or its struct_size is unknown to this library; start from LNORM_PROBLEM_INIT";
     case LNORM_ERROR_OPERATION:
-        return "operation is not supported; use LNORM_LAYER_NORM";
+        return "operation is not known; use LNORM_LAYER_NORM or LNORM_RMS_NORM";
     case LNORM_ERROR_TYPE:
-        return "element type is not supported; x, y and parameters must all be LNORM_F32 or all LNORM_F64";
+        return "element types do not go together: x, y and parameters must all be LNORM_F64, or x and y any of "
+               "LNORM_F32, "
+               "LNORM_F16 and LNORM_BF16 and the parameters LNORM_F32 or of x's type";
     case LNORM_ERROR_FLAGS:
         return "flags or reserved is not 0; no flag is defined yet";
     case LNORM_ERROR_INNER:
@@ -41,7 +43,8 @@ const char *lnorm_status_text(lnorm_status status)
     case LNORM_ERROR_EPS:
         return "eps must be finite in the element type and not negative";
     case LNORM_ERROR_NULL:
-        return "a required pointer is NULL: x and y in forward, dy, x, mean and rstd in backward";
+        return "a required pointer is NULL: x and y in forward, dy, x, mean and rstd in backward; or mean is not NULL "
+               "with LNORM_RMS_NORM, which has none";
     case LNORM_ERROR_OVERLAP:
         return "an output overlaps another argument; only y = x, dx = dy and dx = x with equal strides are allowed";
     case LNORM_ERROR_WORKSPACE:
@@ -60,8 +63,8 @@ enum role { READ, READ_TENSOR, WRITE, WRITE_TENSOR };
 struct argument {
     const void *base; /* NULL where it is absent or empty */
     enum role role;
-    ptrdiff_t stride;             /* elements from row to row; 0 where there is one row */
-    size_t rows, step, row_bytes; /* step: bytes from row to row, whichever way */
+    int backwards;                /* the rows */
+    size_t rows, step, row_bytes; /* step: bytes from row to row, whichever way; 0 where there is one row */
     uintptr_t begin, end;
 };
 
@@ -99,14 +102,14 @@ static int describe_tensor(struct argument *a, enum role role, const void *base,
         return 0;
     }
     const uintptr_t place = (uintptr_t)base, begin = stride < 0 && base != NULL ? place - reach : place;
-    *a = (struct argument){base, role, stride, rows, step, row_bytes, begin, begin + reach + row_bytes};
+    *a = (struct argument){base, role, stride < 0, rows, step, row_bytes, begin, begin + reach + row_bytes};
     return begin <= place && begin <= UINTPTR_MAX - reach - row_bytes;
 }
 
 /* Of arguments that are present and whose extents meet. */
 static int overlap(const struct argument *a, const struct argument *b)
 {
-    if (a->stride == b->stride && a->step != 0) {
+    if (a->step == b->step && a->backwards == b->backwards && a->step != 0) {
         /* Columns of one matrix: the later one begins after the earlier one's row, and ends before its next row. */
         const struct argument *const early = a->begin < b->begin ? a : b, *const late = early == a ? b : a;
         const size_t offset = (late->begin - early->begin) % a->step;
@@ -118,7 +121,8 @@ static int overlap(const struct argument *a, const struct argument *b)
 static int in_place(const struct argument *output, const struct argument *input)
 {
     return output->role == WRITE_TENSOR && input->role == READ_TENSOR && output->base == input->base &&
-           output->stride == input->stride;
+           output->step == input->step && output->backwards == input->backwards &&
+           output->row_bytes == input->row_bytes;
 }
 
 /* The outputs come first in the list. */
@@ -224,6 +228,12 @@ static size_t workspace_size(size_t rows, size_t cols, size_t element)
 
 static const size_t element_size[LNORM_KERNEL_TYPES] = {sizeof(float), sizeof(double)};
 
+/* Of an lnorm_type. */
+static size_t size_in_memory(int type)
+{
+    return type == LNORM_F64 ? 8 : type == LNORM_F32 ? 4 : 2;
+}
+
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
 /* The statistics of no elements. */
@@ -241,16 +251,21 @@ static void fill_nan(int type, void *array, size_t count)
 static lnorm_status forward(int type, const struct lnorm_forward_args *args, const struct hook *hook)
 {
     const size_t element = element_size[type], rows = args->rows, cols = args->cols;
+    if (!args->has_mean && args->mean != NULL) {
+        return LNORM_ERROR_NULL;
+    }
     if (!(args->eps >= 0 && args->eps <= (type == LNORM_KERNELS_F32 ? (double)FLT_MAX : DBL_MAX))) {
         return LNORM_ERROR_EPS;
     }
     struct argument list[6];
-    if (!describe_tensor(&list[0], WRITE_TENSOR, args->y, rows, cols, args->y_stride, element) ||
+    const size_t x_size = size_in_memory(args->x_type), y_size = size_in_memory(args->y_type);
+    const size_t param_size = size_in_memory(args->param_type);
+    if (!describe_tensor(&list[0], WRITE_TENSOR, args->y, rows, cols, args->y_stride, y_size) ||
         !describe_array(&list[1], WRITE, args->mean, rows, element) ||
         !describe_array(&list[2], WRITE, args->rstd, rows, element) ||
-        !describe_tensor(&list[3], READ_TENSOR, args->x, rows, cols, args->x_stride, element) ||
-        !describe_array(&list[4], READ, args->gamma, cols, element) ||
-        !describe_array(&list[5], READ, args->beta, cols, element)) {
+        !describe_tensor(&list[3], READ_TENSOR, args->x, rows, cols, args->x_stride, x_size) ||
+        !describe_array(&list[4], READ, args->gamma, cols, param_size) ||
+        !describe_array(&list[5], READ, args->beta, cols, param_size)) {
         return LNORM_ERROR_SIZE;
     }
     const lnorm_status status = check_overlaps(list, COUNT(list));
@@ -296,15 +311,16 @@ static lnorm_status backward(int type, const struct lnorm_backward_args *given, 
         args.workspace = NULL;
     }
     struct argument list[9];
-    if (!describe_tensor(&list[0], WRITE_TENSOR, args.dx, rows, cols, args.dx_stride, element) ||
+    const size_t x_size = size_in_memory(args.x_type), dy_size = size_in_memory(args.dy_type);
+    if (!describe_tensor(&list[0], WRITE_TENSOR, args.dx, rows, cols, args.dx_stride, x_size) ||
         !describe_array(&list[1], WRITE, args.dgamma, cols, element) ||
         !describe_array(&list[2], WRITE, args.dbeta, cols, element) ||
         !describe_array(&list[3], WRITE, args.workspace, needed / element, element) ||
-        !describe_tensor(&list[4], READ_TENSOR, args.dy, rows, cols, args.dy_stride, element) ||
-        !describe_tensor(&list[5], READ_TENSOR, args.x, rows, cols, args.x_stride, element) ||
+        !describe_tensor(&list[4], READ_TENSOR, args.dy, rows, cols, args.dy_stride, dy_size) ||
+        !describe_tensor(&list[5], READ_TENSOR, args.x, rows, cols, args.x_stride, x_size) ||
         !describe_array(&list[6], READ, args.mean, rows, element) ||
         !describe_array(&list[7], READ, args.rstd, rows, element) ||
-        !describe_array(&list[8], READ, args.gamma, cols, element)) {
+        !describe_array(&list[8], READ, args.gamma, cols, size_in_memory(args.param_type))) {
         return LNORM_ERROR_SIZE;
     }
     const lnorm_status status = check_overlaps(list, COUNT(list));
@@ -319,7 +335,8 @@ static lnorm_status backward(int type, const struct lnorm_backward_args *given, 
         return LNORM_OK;
     }
     const struct lnorm_typed_kernels *const typed = &kernels->typed[type];
-    if (rows != 0 && (args.dy == NULL || args.x == NULL || args.mean == NULL || args.rstd == NULL)) {
+    if (rows != 0 &&
+        (args.dy == NULL || args.x == NULL || args.rstd == NULL || (args.mean == NULL) == (args.has_mean != 0))) {
         return LNORM_ERROR_NULL;
     }
     if (wants_sums && needed != 0 &&
@@ -337,18 +354,29 @@ static lnorm_status backward(int type, const struct lnorm_backward_args *given, 
 /* ---- The general form
  * ----------------------------------------------------------------------------------------------*/
 
-static lnorm_status check_problem(const lnorm_problem *problem, int *type)
+/* The type of the arithmetic, and the lnorm_types of x, y and the parameters with the defaults filled in. */
+struct types {
+    int kernels, x, y, param, staged;
+};
+
+static int is_type(int type)
+{
+    return type == LNORM_F32 || type == LNORM_F64 || type == LNORM_F16 || type == LNORM_BF16;
+}
+
+static lnorm_status check_problem(const lnorm_problem *problem, struct types *types)
 {
     if (problem == NULL || problem->struct_size != sizeof *problem) {
         return LNORM_ERROR_STRUCT;
     }
-    if (problem->operation != LNORM_LAYER_NORM) {
+    if (problem->operation != LNORM_LAYER_NORM && problem->operation != LNORM_RMS_NORM) {
         return LNORM_ERROR_OPERATION;
     }
-    const int32_t x_type = problem->x_type != LNORM_TYPE_DEFAULT ? problem->x_type : LNORM_F32;
-    if ((x_type != LNORM_F32 && x_type != LNORM_F64) ||
-        (problem->y_type != LNORM_TYPE_DEFAULT && problem->y_type != x_type) ||
-        (problem->param_type != LNORM_TYPE_DEFAULT && problem->param_type != x_type)) {
+    const int x = problem->x_type != LNORM_TYPE_DEFAULT ? problem->x_type : LNORM_F32;
+    const int y = problem->y_type != LNORM_TYPE_DEFAULT ? problem->y_type : x;
+    const int param = problem->param_type != LNORM_TYPE_DEFAULT ? problem->param_type : x;
+    if (!is_type(x) || !is_type(y) || (x == LNORM_F64) != (y == LNORM_F64) ||
+        (param != x && (param != LNORM_F32 || x == LNORM_F64))) {
         return LNORM_ERROR_TYPE;
     }
     if (problem->flags != 0 || problem->reserved != 0) {
@@ -362,7 +390,8 @@ static lnorm_status check_problem(const lnorm_problem *problem, int *type)
         (uint64_t)problem->norm > limit) {
         return LNORM_ERROR_SIZE;
     }
-    *type = x_type == LNORM_F32 ? LNORM_KERNELS_F32 : LNORM_KERNELS_F64;
+    *types = (struct types){x == LNORM_F64 ? LNORM_KERNELS_F64 : LNORM_KERNELS_F32, x, y, param,
+                            x != LNORM_F64 && (x != LNORM_F32 || y != LNORM_F32 || param != LNORM_F32)};
     return LNORM_OK;
 }
 
@@ -379,32 +408,37 @@ static ptrdiff_t row_stride(int64_t stride, int64_t norm)
 lnorm_status lnorm_forward(const lnorm_problem *problem, const void *x, const void *gamma, const void *beta, void *y,
                            void *mean, void *rstd)
 {
-    int type;
-    const lnorm_status status = check_problem(problem, &type);
+    struct types types;
+    const lnorm_status status = check_problem(problem, &types);
     if (status != LNORM_OK) {
         return status;
     }
-    const struct lnorm_forward_args args = {x,
-                                            gamma,
-                                            beta,
-                                            y,
-                                            mean,
-                                            rstd,
-                                            (size_t)problem->outer,
-                                            (size_t)problem->norm,
-                                            row_stride(problem->x_stride, problem->norm),
-                                            row_stride(problem->y_stride, problem->norm),
-                                            problem->eps};
+    const struct lnorm_forward_args args = {.x = x,
+                                            .gamma = gamma,
+                                            .beta = beta,
+                                            .y = y,
+                                            .mean = mean,
+                                            .rstd = rstd,
+                                            .rows = (size_t)problem->outer,
+                                            .cols = (size_t)problem->norm,
+                                            .x_stride = row_stride(problem->x_stride, problem->norm),
+                                            .y_stride = row_stride(problem->y_stride, problem->norm),
+                                            .eps = problem->eps,
+                                            .has_mean = problem->operation == LNORM_LAYER_NORM,
+                                            .staged = types.staged,
+                                            .x_type = types.x,
+                                            .y_type = types.y,
+                                            .param_type = types.param};
     const struct hook hook = {problem->parallel_for, problem->parallel_context};
-    return forward(type, &args, &hook);
+    return forward(types.kernels, &args, &hook);
 }
 
 lnorm_status lnorm_backward(const lnorm_problem *problem, const void *dy, const void *x, const void *mean,
                             const void *rstd, const void *gamma, void *dx, void *dgamma, void *dbeta, void *workspace,
                             size_t workspace_bytes)
 {
-    int type;
-    const lnorm_status status = check_problem(problem, &type);
+    struct types types;
+    const lnorm_status status = check_problem(problem, &types);
     if (status != LNORM_OK) {
         return status;
     }
@@ -421,21 +455,26 @@ lnorm_status lnorm_backward(const lnorm_problem *problem, const void *dy, const 
                                              .cols = (size_t)problem->norm,
                                              .dy_stride = row_stride(problem->dy_stride, problem->norm),
                                              .x_stride = row_stride(problem->x_stride, problem->norm),
-                                             .dx_stride = row_stride(problem->dx_stride, problem->norm)};
+                                             .dx_stride = row_stride(problem->dx_stride, problem->norm),
+                                             .has_mean = problem->operation == LNORM_LAYER_NORM,
+                                             .staged = types.staged,
+                                             .x_type = types.x,
+                                             .dy_type = types.y,
+                                             .param_type = types.param};
     const struct hook hook = {problem->parallel_for, problem->parallel_context};
-    return backward(type, &args, workspace_bytes, &hook);
+    return backward(types.kernels, &args, workspace_bytes, &hook);
 }
 
 lnorm_status lnorm_backward_workspace(const lnorm_problem *problem, size_t *size)
 {
-    int type;
+    struct types types;
     if (size == NULL) {
         return LNORM_ERROR_NULL;
     }
     *size = SIZE_MAX;
-    const lnorm_status status = check_problem(problem, &type);
+    const lnorm_status status = check_problem(problem, &types);
     if (status == LNORM_OK) {
-        *size = workspace_size((size_t)problem->outer, (size_t)problem->norm, element_size[type]);
+        *size = workspace_size((size_t)problem->outer, (size_t)problem->norm, element_size[types.kernels]);
         return *size != SIZE_MAX ? LNORM_OK : LNORM_ERROR_SIZE;
     }
     return status;
@@ -451,12 +490,25 @@ static ptrdiff_t dense(size_t cols)
     return cols <= PTRDIFF_MAX ? (ptrdiff_t)cols : PTRDIFF_MAX;
 }
 
-#define TYPED_CALLS(suffix, REAL, type)                                                                                \
+#define TYPED_CALLS(suffix, REAL, type, stored)                                                                        \
     lnorm_status lnorm_forward_##suffix(size_t rows, size_t cols, const REAL *x, const REAL *gamma, const REAL *beta,  \
                                         double eps, REAL *y, REAL *mean, REAL *rstd)                                   \
     {                                                                                                                  \
-        const struct lnorm_forward_args args = {x,    gamma, beta,        y,           mean, rstd,                     \
-                                                rows, cols,  dense(cols), dense(cols), eps};                           \
+        const struct lnorm_forward_args args = {.x = x,                                                                \
+                                                .gamma = gamma,                                                        \
+                                                .beta = beta,                                                          \
+                                                .y = y,                                                                \
+                                                .mean = mean,                                                          \
+                                                .rstd = rstd,                                                          \
+                                                .rows = rows,                                                          \
+                                                .cols = cols,                                                          \
+                                                .x_stride = dense(cols),                                               \
+                                                .y_stride = dense(cols),                                               \
+                                                .eps = eps,                                                            \
+                                                .has_mean = 1,                                                         \
+                                                .x_type = stored,                                                      \
+                                                .y_type = stored,                                                      \
+                                                .param_type = stored};                                                 \
         return forward(type, &args, &no_hook);                                                                         \
     }                                                                                                                  \
     lnorm_status lnorm_backward_##suffix(size_t rows, size_t cols, const REAL *dy, const REAL *x, const REAL *mean,    \
@@ -476,7 +528,11 @@ static ptrdiff_t dense(size_t cols)
                                                  .cols = cols,                                                         \
                                                  .dy_stride = dense(cols),                                             \
                                                  .x_stride = dense(cols),                                              \
-                                                 .dx_stride = dense(cols)};                                            \
+                                                 .dx_stride = dense(cols),                                             \
+                                                 .has_mean = 1,                                                        \
+                                                 .x_type = stored,                                                     \
+                                                 .dy_type = stored,                                                    \
+                                                 .param_type = stored};                                                \
         return backward(type, &args, workspace_bytes, &no_hook);                                                       \
     }                                                                                                                  \
     size_t lnorm_backward_workspace_##suffix(size_t rows, size_t cols)                                                 \
@@ -484,5 +540,5 @@ static ptrdiff_t dense(size_t cols)
         return workspace_size(rows, cols, sizeof(REAL));                                                               \
     }
 
-TYPED_CALLS(f32, float, LNORM_KERNELS_F32)
-TYPED_CALLS(f64, double, LNORM_KERNELS_F64)
+TYPED_CALLS(f32, float, LNORM_KERNELS_F32, LNORM_F32)
+TYPED_CALLS(f64, double, LNORM_KERNELS_F64, LNORM_F64)

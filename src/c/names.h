@@ -5,6 +5,8 @@
  * loading and keeping give 0 in the others. vec_fma is a * b + c rounded once, vec_fnma is c - a * b and vec_fms a * b
  * - c. vec_if_less(a, b, x, y) is a < b ? x : y in each lane. vec_even(a, b, unit) takes the even-numbered units of
  * `unit` lanes: unit 0 of a, unit 0 of b, unit 2 of a, unit 2 of b ...; vec_odd the odd-numbered ones.
+ *
+ * vec_load_f16, vec_load_bf16, vec_store_f16 and vec_store_bf16 are of 16 16-bit numbers and a vec_f32.
  */
 #ifndef LNORM_NAMES_H
 #define LNORM_NAMES_H

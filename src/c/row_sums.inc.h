@@ -1,6 +1,6 @@
 /* The sums over rows that forward and backward need, in the canonical order.
  *
- * Parameters: TYPE, REAL, and the vec_*.h of an instruction set.
+ * Parameters: as stage.inc.h, which comes before.
  *
  * The order, which fixes the bits (docs/numerics.md says why it is this one):
  *   - a virtual vector is 64 bytes; the last of a row is filled up with elements that add nothing;
@@ -25,13 +25,16 @@
 #define PREFETCH_BYTES ((size_t)4096)
 
 /* One row as the sums see it: c = centre - x, where scaled centre - x * scale, and g = g_centre - dy * gamma. (With
- * x - centre the centre could not stay in its register: only what is subtracted may come from memory.) Without dy there
- * is no g, and c * c is summed instead of g * c. */
+ * x - centre the centre could not stay in its register: only what is subtracted may come from memory.) Without a mean
+ * c is x and g is dy * gamma, and only their product is summed. Without g that is c * c. Where staged, x, dy and gamma
+ * are looked for in the sources. */
 struct TYPED(row) {
     const REAL *x, *dy, *gamma;
     size_t cols;
-    int scaled, has_g, has_gamma;
+    int has_mean, scaled, has_g, has_gamma;
     REAL scale, centre, g_centre;
+    int staged;
+    struct TYPED(source) x_source, dy_source, gamma_source;
 };
 
 /* g * c, c and g, summed per lane. */
@@ -84,17 +87,27 @@ static KERNEL_INLINE void TYPED(add_vec)(struct TYPED(vec_sums) * products, stru
                                          const struct TYPED(row) * row, size_t i, size_t n)
 {
     PREFETCH((const char *)(row->x + i) + PREFETCH_BYTES);
-    const vec x = TYPED(load)(row->x + i, n), centre = vec_set1(row->centre);
-    const vec c = TYPED(keep)(row->scaled ? vec_fnma(x, vec_set1(row->scale), centre) : vec_sub(centre, x), n);
+    vec c = TYPED(load)(row->x + i, n);
+    if (row->has_mean) {
+        const vec centre = vec_set1(row->centre);
+        c = TYPED(keep)(row->scaled ? vec_fnma(c, vec_set1(row->scale), centre) : vec_sub(centre, c), n);
+        to->c = vec_add(to->c, c);
+    } else if (row->scaled) {
+        c = vec_mul(c, vec_set1(row->scale));
+    }
     vec g = c;
     if (row->has_g) {
         PREFETCH((const char *)(row->dy + i) + PREFETCH_BYTES);
-        const vec dy = TYPED(load)(row->dy + i, n), g_centre = vec_set1(row->g_centre);
-        g = row->has_gamma ? vec_fnma(dy, TYPED(load)(row->gamma + i, n), g_centre) : vec_sub(g_centre, dy);
-        g = TYPED(keep)(g, n);
-        to->g = vec_add(to->g, g);
+        g = TYPED(load)(row->dy + i, n);
+        if (row->has_mean) {
+            const vec g_centre = vec_set1(row->g_centre);
+            g = row->has_gamma ? vec_fnma(g, TYPED(load)(row->gamma + i, n), g_centre) : vec_sub(g_centre, g);
+            g = TYPED(keep)(g, n);
+            to->g = vec_add(to->g, g);
+        } else if (row->has_gamma) {
+            g = vec_mul(g, TYPED(load)(row->gamma + i, n));
+        }
     }
-    to->c = vec_add(to->c, c);
     products->gc = vec_fma(g, c, products->gc);
 }
 
@@ -120,41 +133,66 @@ static KERNEL_INLINE struct TYPED(vec_sums) TYPED(sum_step)(const struct TYPED(r
         TYPED(add_vec)(&even, &even, row, i, end - i);
     }
     even.gc = vec_add(even.gc, odd.gc);
-    if (!row->has_g) {
+    if (row->has_mean && !row->has_g) {
         even.c = vec_add(even.c, odd.c);
     }
     return even;
 }
 
+/* g * c, and with a mean c, and g. */
+static KERNEL_INLINE size_t TYPED(quantities)(int has_mean, int has_g)
+{
+    return !has_mean ? 1 : has_g ? 3 : 2;
+}
+
 /* The sums of a block: the n elements from column i, at most 4 steps. Those of g * c go to sum[0], those of c to
- * sum[pitch] and those of g, if there is one, to sum[2 * pitch]. */
+ * sum[pitch] and those of g to sum[2 * pitch], where there are such. */
 static KERNEL_INLINE void TYPED(sum_block)(const struct TYPED(row) * row, size_t i, size_t n, vec *sum, size_t pitch)
 {
+    const size_t quantities = TYPED(quantities)(row->has_mean, row->has_g);
     struct TYPED(vec_sums) step = TYPED(sum_step)(row, i, n < STEP ? n : STEP);
     sum[0] = step.gc;
-    sum[pitch] = step.c;
-    if (row->has_g) {
+    if (quantities > 1) {
+        sum[pitch] = step.c;
+    }
+    if (quantities > 2) {
         sum[2 * pitch] = step.g;
     }
     ROLLED
     for (size_t done = STEP; done < n; done += STEP) {
         step = TYPED(sum_step)(row, i + done, n - done < STEP ? n - done : STEP);
         sum[0] = vec_add(sum[0], step.gc);
-        sum[pitch] = vec_add(sum[pitch], step.c);
-        if (row->has_g) {
+        if (quantities > 1) {
+            sum[pitch] = vec_add(sum[pitch], step.c);
+        }
+        if (quantities > 2) {
             sum[2 * pitch] = vec_add(sum[2 * pitch], step.g);
         }
     }
 }
 
+/* The same, of a row that may be staged. */
+static KERNEL_INLINE void TYPED(sum_part)(const struct TYPED(row) * row, size_t i, size_t n, vec *sum, size_t pitch)
+{
+    if (!row->staged) {
+        TYPED(sum_block)(row, i, n, sum, pitch);
+        return;
+    }
+    struct TYPED(row) part = *row;
+    part.x = TYPED(fetch)(&row->x_source, i, n);
+    part.dy = TYPED(fetch)(&row->dy_source, i, n);
+    part.gamma = TYPED(fetch)(&row->gamma_source, i, n);
+    TYPED(sum_block)(&part, 0, n, sum, pitch);
+}
+
 /* The sums of a row, in the places of those of a block; and in `lost`, where it is longer than one, what they lost. */
 static KERNEL_INLINE void TYPED(sum_row)(const struct TYPED(row) * row, vec *sum, vec *lost, size_t pitch)
 {
-    const size_t cols = row->cols, quantities = row->has_g ? 3 : 2;
-    TYPED(sum_block)(row, 0, cols < BLOCK ? cols : BLOCK, sum, pitch);
+    const size_t cols = row->cols, quantities = TYPED(quantities)(row->has_mean, row->has_g);
+    TYPED(sum_part)(row, 0, cols < BLOCK ? cols : BLOCK, sum, pitch);
     for (size_t i = BLOCK; i < cols; i += BLOCK) {
         vec block[3];
-        TYPED(sum_block)(row, i, cols - i < BLOCK ? cols - i : BLOCK, block, 1);
+        TYPED(sum_part)(row, i, cols - i < BLOCK ? cols - i : BLOCK, block, 1);
         for (size_t q = 0; q < quantities; q++) {
             vec errors = i == BLOCK ? vec_set1(0) : lost[q * pitch];
             TYPED(add_exactly)(&sum[q * pitch], &errors, block[q]);
@@ -239,9 +277,15 @@ static NOINLINE void TYPED(total)(vec *sum, vec *lost, struct TYPED(places) at, 
     }
 }
 
-/* total / n. */
-static KERNEL_INLINE struct TYPED(two_part) TYPED(divide)(const REAL *total, const REAL *lost, vec n, vec reciprocal)
+/* total / n; 0 where the quantity is not among the sums. */
+static KERNEL_INLINE struct TYPED(two_part) TYPED(mean_of)(size_t quantity, const struct TYPED(places) * at,
+                                                           const REAL *totals, const REAL *totals_lost, size_t cols)
 {
+    const vec n = vec_set1((REAL)cols), reciprocal = vec_set1(1 / (REAL)cols), zero = vec_set1(0);
+    const REAL *const total = totals + quantity * at->pitch, *const lost = totals_lost + quantity * at->pitch;
+    if (quantity >= at->quantities) {
+        return (struct TYPED(two_part)){zero, zero};
+    }
     const vec sum = vec_load(total);
     const vec quotient = vec_mul(sum, reciprocal);
     return (struct TYPED(two_part)){quotient, vec_mul(vec_add(vec_fnma(quotient, n, sum), vec_load(lost)), reciprocal)};
@@ -283,4 +327,36 @@ static KERNEL_INLINE REAL TYPED(guess_mean)(const struct TYPED(sample) * at, con
     REAL total[LANES];
     vec_store(total, TYPED(sum_of_lanes)(sum));
     return total[0] * at->reciprocal;
+}
+
+/* The most vectors of a sample. */
+#define SAMPLE_VECS ((size_t)8)
+
+/* The same of elements in sources. */
+static NOINLINE REAL TYPED(guess_staged_mean)(const struct TYPED(sample) * at, const struct TYPED(source) * x,
+                                              const struct TYPED(source) * gamma, REAL scale)
+{
+    REAL xs[SAMPLE_VECS * LANES], gammas[SAMPLE_VECS * LANES];
+    for (size_t v = 0; v < at->vecs; v++) {
+        const size_t i = v * at->apart;
+        TYPED(widen)(xs + v * LANES, x->at + i * stored_size(x->type), x->type, at->n);
+        if (gamma->at != NULL) {
+            TYPED(widen)(gammas + v * LANES, gamma->at + i * stored_size(gamma->type), gamma->type, at->n);
+        }
+    }
+    struct TYPED(sample) together = *at;
+    together.apart = LANES;
+    return TYPED(guess_mean)(&together, xs, gamma->at != NULL ? gammas : NULL, scale);
+}
+
+/* gamma or beta as a source: where it fits into the block that it is given, widened once for all rows. */
+static KERNEL_INLINE struct TYPED(source) TYPED(parameter)(const void *array, int type, REAL *block, size_t cols)
+{
+    struct TYPED(source) source = {array, type, block};
+    if (array != NULL && type != REAL_TYPE && cols <= BLOCK) {
+        TYPED(widen)(block, array, type, cols);
+        source.at = (const char *)block;
+        source.type = REAL_TYPE;
+    }
+    return source;
 }

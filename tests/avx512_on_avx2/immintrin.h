@@ -1,6 +1,7 @@
 /* Stands before the compiler's <immintrin.h> when isa_avx512.c is built for a machine without AVX-512: the instructions
  * are carried out by SIMDe (https://github.com/simd-everywhere/simde), lane for lane, so that the kernels' bits can be
- * compared there too. Masked loads and stores are written here; SIMDe 0.7 lacks them. */
+ * compared there too. What SIMDe 0.7 lacks is written here: masked loads and stores, and the
+ * conversions of float16 and bfloat16. */
 #ifndef LNORM_AVX512_ON_AVX2
 #define LNORM_AVX512_ON_AVX2
 
@@ -44,5 +45,35 @@ MASKED_MEMORY(pd, double, simde__m512d, 8)
 #define _mm512_maskz_loadu_pd masked_load_pd
 #define _mm512_mask_storeu_ps masked_store_ps
 #define _mm512_mask_storeu_pd masked_store_pd
+
+static inline simde__m512 widen_f16(__m256i h)
+{
+    simde__m512_private v;
+    v.m256[0] = _mm256_cvtph_ps(_mm256_castsi256_si128(h));
+    v.m256[1] = _mm256_cvtph_ps(_mm256_extracti128_si256(h, 1));
+    return simde__m512_from_private(v);
+}
+static inline __m256i narrow_f16(simde__m512 a)
+{
+    const simde__m512_private v = simde__m512_to_private(a);
+    return _mm256_set_m128i(_mm256_cvtps_ph(v.m256[1], _MM_FROUND_TO_NEAREST_INT),
+                            _mm256_cvtps_ph(v.m256[0], _MM_FROUND_TO_NEAREST_INT));
+}
+static inline simde__m512i widen_u16(__m256i h)
+{
+    simde__m512i_private v;
+    v.m256i[0] = _mm256_cvtepu16_epi32(_mm256_castsi256_si128(h));
+    v.m256i[1] = _mm256_cvtepu16_epi32(_mm256_extracti128_si256(h, 1));
+    return simde__m512i_from_private(v);
+}
+static inline __m256i narrow_u32(simde__m512i a)
+{
+    const simde__m512i_private v = simde__m512i_to_private(a);
+    return _mm256_permute4x64_epi64(_mm256_packus_epi32(v.m256i[0], v.m256i[1]), 0xd8);
+}
+#define _mm512_cvtepi32_epi16(a) narrow_u32(a) /* of numbers that fit */
+#define _mm512_cvtepu16_epi32(h) widen_u16(h)
+#define _mm512_cvtph_ps(h) widen_f16(h)
+#define _mm512_cvtps_ph(a, rounding) narrow_f16(a)
 
 #endif

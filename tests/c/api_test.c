@@ -80,16 +80,21 @@ static void test_refused_by_both(lnorm_type type, bool backward)
     REFUSED(LNORM_ERROR_STRUCT, c.problem.struct_size--);
     REFUSED(LNORM_ERROR_STRUCT, c.problem.struct_size += 8);
     REFUSED(LNORM_ERROR_STRUCT, c.problem.struct_size = SIZE_MAX);
-    REFUSED(LNORM_ERROR_OPERATION, c.problem.operation = 1);
+    REFUSED(LNORM_ERROR_OPERATION, c.problem.operation = 2);
     REFUSED(LNORM_ERROR_OPERATION, c.problem.operation = -1);
-    REFUSED(LNORM_ERROR_TYPE, c.problem.x_type = 3);
+    REFUSED(LNORM_ERROR_TYPE, c.problem.x_type = 5);
     REFUSED(LNORM_ERROR_TYPE, c.problem.x_type = -1);
     REFUSED(LNORM_ERROR_TYPE, c.problem.x_type = other; c.problem.y_type = same);
     REFUSED(LNORM_ERROR_TYPE, c.problem.y_type = other);
-    REFUSED(LNORM_ERROR_TYPE, c.problem.y_type = 3);
+    REFUSED(LNORM_ERROR_TYPE, c.problem.y_type = 5);
+    REFUSED(LNORM_ERROR_TYPE, c.problem.x_type = LNORM_F64; c.problem.y_type = LNORM_F16);
     REFUSED(LNORM_ERROR_TYPE, c.problem.param_type = other);
     REFUSED(LNORM_ERROR_TYPE, c.problem.param_type = -1);
+    REFUSED(LNORM_ERROR_TYPE, c.problem.param_type = LNORM_F16);
+    REFUSED(LNORM_ERROR_TYPE, c.problem.x_type = c.problem.y_type = LNORM_BF16; c.problem.param_type = LNORM_F16);
     ACCEPTED(c.problem.y_type = c.problem.param_type = same);
+    REFUSED(LNORM_ERROR_NULL, c.problem.operation = LNORM_RMS_NORM); /* mean is given */
+    ACCEPTED(c.problem.operation = LNORM_RMS_NORM; c.a[MEAN] = NULL);
     REFUSED(LNORM_ERROR_FLAGS, c.problem.flags = 1);
     REFUSED(LNORM_ERROR_FLAGS, c.problem.flags = 0x80000000u);
     REFUSED(LNORM_ERROR_FLAGS, c.problem.reserved = 1);
@@ -130,6 +135,11 @@ static void test_refused_forward(lnorm_type type)
     REFUSED(LNORM_ERROR_STRIDE, c.problem.y_stride = LNORM_BROADCAST);
     ACCEPTED(c.problem.y_stride = COLS);
     ACCEPTED(c.problem.x_stride = 1);
+    /* y in x's memory, but of another size */
+    if (type == LNORM_F32) {
+        REFUSED(LNORM_ERROR_OVERLAP, c.problem.y_type = LNORM_F16; c.a[Y] = c.a[X]);
+        ACCEPTED(c.problem.x_type = LNORM_BF16; c.problem.y_type = LNORM_F16; c.a[Y] = c.a[X]);
+    }
     ACCEPTED(c.problem.x_stride = LNORM_BROADCAST);
 
     REFUSED(LNORM_ERROR_EPS, c.problem.eps = -1e-5);

@@ -5,7 +5,6 @@
  * element type and group of cases; --update writes it. */
 #include "test_support.h"
 
-#include <math.h>
 #ifdef TEST_POSIX
 #include <signal.h>
 #endif
@@ -17,6 +16,84 @@ typedef struct group {
     double offset, eps;
     double scale[2]; /* of x in f32 and in f64, after the offset; a power of two rounds only subnormal numbers */
 } group;
+
+/* An operation and its types; what is computed with has `real`. */
+typedef struct kind {
+    const char *name;
+    lnorm_operation operation;
+    lnorm_type x, y, param, real;
+} kind;
+
+static const kind kinds[] = {
+    {"f32", LNORM_LAYER_NORM, LNORM_F32, LNORM_F32, LNORM_F32, LNORM_F32}, /* the first two by the typed calls */
+    {"f64", LNORM_LAYER_NORM, LNORM_F64, LNORM_F64, LNORM_F64, LNORM_F64},
+    {"rms f32", LNORM_RMS_NORM, LNORM_F32, LNORM_F32, LNORM_F32, LNORM_F32},
+    {"rms f64", LNORM_RMS_NORM, LNORM_F64, LNORM_F64, LNORM_F64, LNORM_F64},
+    {"f16", LNORM_LAYER_NORM, LNORM_F16, LNORM_F16, LNORM_F16, LNORM_F32},
+    {"bf16", LNORM_LAYER_NORM, LNORM_BF16, LNORM_BF16, LNORM_BF16, LNORM_F32},
+    {"f16-f32-f32", LNORM_LAYER_NORM, LNORM_F16, LNORM_F32, LNORM_F32, LNORM_F32},
+    {"f32-bf16-f32", LNORM_LAYER_NORM, LNORM_F32, LNORM_BF16, LNORM_F32, LNORM_F32},
+    {"rms bf16-bf16-f32", LNORM_RMS_NORM, LNORM_BF16, LNORM_BF16, LNORM_F32, LNORM_F32},
+    {"rms f16", LNORM_RMS_NORM, LNORM_F16, LNORM_F16, LNORM_F16, LNORM_F32},
+};
+
+#define KINDS (sizeof kinds / sizeof kinds[0])
+#define TYPED_KINDS ((size_t)2)
+
+static lnorm_type type_of(const kind *k, int argument)
+{
+    switch (argument) {
+    case X:
+    case DX:
+        return k->x;
+    case Y:
+    case DY:
+        return k->y;
+    case GAMMA:
+    case BETA:
+        return k->param;
+    default:
+        return k->real;
+    }
+}
+
+static size_t bytes_of(const kind *k, int argument, size_t rows, size_t cols)
+{
+    return argument == WORKSPACE ? workspace_bytes(k->real, rows, cols)
+                                 : argument_length(argument, rows, cols) * type_size(type_of(k, argument));
+}
+
+static lnorm_problem problem_of(const kind *k, size_t rows, size_t cols, double eps)
+{
+    lnorm_problem problem = LNORM_PROBLEM_INIT;
+    problem.operation = k->operation;
+    problem.x_type = k->x;
+    problem.y_type = k->y;
+    problem.param_type = k->param;
+    problem.outer = (int64_t)rows;
+    problem.norm = (int64_t)cols;
+    problem.eps = eps;
+    return problem;
+}
+
+static lnorm_status run_forward(const kind *k, size_t rows, size_t cols, double eps, void *const a[])
+{
+    if (k < kinds + TYPED_KINDS) {
+        return flat_forward(k->real, rows, cols, eps, a);
+    }
+    const lnorm_problem problem = problem_of(k, rows, cols, eps);
+    return lnorm_forward(&problem, a[X], a[GAMMA], a[BETA], a[Y], a[MEAN], a[RSTD]);
+}
+
+static lnorm_status run_backward(const kind *k, size_t rows, size_t cols, void *const a[], size_t workspace)
+{
+    if (k < kinds + TYPED_KINDS) {
+        return flat_backward(k->real, rows, cols, a, workspace);
+    }
+    const lnorm_problem problem = problem_of(k, rows, cols, 0.0);
+    return lnorm_backward(&problem, a[DY], a[X], a[MEAN], a[RSTD], a[GAMMA], a[DX], a[DGAMMA], a[DBETA], a[WORKSPACE],
+                          workspace);
+}
 
 static const group groups[] = {
     {"plain", 0.0, 1e-5, {1.0, 1.0}},
@@ -32,7 +109,7 @@ static const group groups[] = {
 /* A power of two from anywhere in the type's range. */
 static double random_scale(lnorm_type type, uint64_t *state)
 {
-    const int lowest = type == LNORM_F32 ? -149 : -1074, count = type == LNORM_F32 ? 276 : 2097;
+    const int lowest = type == LNORM_F64 ? -1074 : -149, count = type == LNORM_F64 ? 2097 : 276;
     const int exponent = lowest + (int)(next_random(state) % (uint64_t)count);
     double scale = 1.0;
     for (int i = 0; i < exponent; i++) {
@@ -46,7 +123,10 @@ static double random_scale(lnorm_type type, uint64_t *state)
 
 static void make_special(lnorm_type type, void *x, size_t rows, size_t cols, uint64_t *state)
 {
-    const double largest = type == LNORM_F32 ? 0x1.fffffep+127 : 0x1.fffffffffffffp+1023;
+    const double largest = type == LNORM_F64   ? 0x1.fffffffffffffp+1023
+                           : type == LNORM_F32 ? 0x1.fffffep+127
+                           : type == LNORM_F16 ? 65504.0
+                                               : 0x1.fep+127;
     for (size_t r = 0; r < rows; r++) {
         const size_t row = r * cols, one = row + (size_t)(next_random(state) % cols);
         double scale;
@@ -116,6 +196,12 @@ static uint64_t digest_values(uint64_t digest, lnorm_type type, const void *valu
     return digest;
 }
 
+static uint64_t digest_argument(uint64_t digest, const kind *k, int argument, void *const a[], size_t rows, size_t cols)
+{
+    return a[argument] ? digest_values(digest, type_of(k, argument), a[argument], argument_length(argument, rows, cols))
+                       : digest;
+}
+
 static FILE *golden;
 static bool updating;
 
@@ -135,10 +221,10 @@ static void golden_line(const char *line)
     }
 }
 
-static void golden_digest(const char *operation, lnorm_type type, const char *group_name, uint64_t digest)
+static void golden_digest(const char *operation, const kind *k, const char *group_name, uint64_t digest)
 {
     char line[100];
-    snprintf(line, sizeof line, "%s %s %s %016llx", operation, type_name(type), group_name, (unsigned long long)digest);
+    snprintf(line, sizeof line, "%s %s %s %016llx", operation, k->name, group_name, (unsigned long long)digest);
     puts(line);
     golden_line(line);
 }
@@ -146,7 +232,7 @@ static void golden_digest(const char *operation, lnorm_type type, const char *gr
 /* ---- One case ---- */
 
 typedef struct state {
-    lnorm_type type;
+    const kind *kind;
     const group *group;
     unsigned long cases, runs;
     uint64_t digest_forward, digest_backward;
@@ -157,15 +243,16 @@ static char running[200]; /* what a failure, or a fault on a guard page, is repo
 
 static void check_equal(const state *s, int argument, void *const a[], void *const b[], size_t rows, size_t cols)
 {
+    const lnorm_type type = type_of(s->kind, argument);
     size_t count = argument_length(argument, rows, cols);
     if (!a[argument] || !b[argument]) {
         return;
     }
-    size_t i = first_difference(s->type, a[argument], b[argument], count);
+    size_t i = first_difference(type, a[argument], b[argument], count);
     if (!CHECK(i == count)) {
         printf("  %s: %s[%zu] of %zu is %a (%016llx), expected %a (%016llx)\n", running, argument_names[argument], i,
-               count, get_value(s->type, b[argument], i), (unsigned long long)value_bits(s->type, b[argument], i),
-               get_value(s->type, a[argument], i), (unsigned long long)value_bits(s->type, a[argument], i));
+               count, get_value(type, b[argument], i), (unsigned long long)value_bits(type, b[argument], i),
+               get_value(type, a[argument], i), (unsigned long long)value_bits(type, a[argument], i));
     }
 }
 
@@ -180,29 +267,30 @@ static void check_guards(const guarded buffers[], void *const a[])
 
 static void place_all(const state *s, guarded buffers[], void *a[], size_t rows, size_t cols, size_t shift, bool at_end)
 {
-    const size_t elements = 64 / type_size(s->type);
     for (size_t i = 0; i < ARGUMENTS; i++) { /* odd factors: over all shifts, each argument takes every offset */
-        a[i] = guarded_place(&buffers[i], argument_bytes((int)i, s->type, rows, cols),
-                             (shift * (2 * i + 1) + i) % elements * type_size(s->type), at_end);
+        const size_t size = type_size(type_of(s->kind, (int)i));
+        a[i] = guarded_place(&buffers[i], bytes_of(s->kind, (int)i, rows, cols),
+                             (shift * (2 * i + 1) + i) % (64 / size) * size, at_end);
     }
 }
 
 static void run_case(state *s, size_t rows, size_t cols, size_t shift)
 {
-    const size_t workspace = workspace_bytes(s->type, rows, cols);
+    const kind *const k = s->kind;
+    const size_t workspace = workspace_bytes(k->real, rows, cols);
     const uint64_t seed = s->cases++;
     uint64_t random = seed;
     void *expected[ARGUMENTS], *got[ARGUMENTS];
 
     for (int i = 0; i < ARGUMENTS; i++) {
-        expected[i] = guarded_place(&s->expected[i], argument_bytes(i, s->type, rows, cols), 0, true);
+        expected[i] = guarded_place(&s->expected[i], bytes_of(k, i, rows, cols), 0, true);
     }
-    fill_values(s->type, expected[X], rows * cols, s->group->offset, s->group->scale[s->type == LNORM_F64], &random);
-    fill_values(s->type, expected[DY], rows * cols, 0.0, 1.0, &random);
-    fill_values(s->type, expected[GAMMA], cols, 0.5, 1.0, &random);
-    fill_values(s->type, expected[BETA], cols, 0.0, 1.0, &random);
+    fill_values(k->x, expected[X], rows * cols, s->group->offset, s->group->scale[k->real == LNORM_F64], &random);
+    fill_values(k->y, expected[DY], rows * cols, 0.0, 1.0, &random);
+    fill_values(k->param, expected[GAMMA], cols, 0.5, 1.0, &random);
+    fill_values(k->param, expected[BETA], cols, 0.0, 1.0, &random);
     if (strcmp(s->group->name, "special") == 0) {
-        make_special(s->type, expected[X], rows, cols, &random);
+        make_special(k->x, expected[X], rows, cols, &random);
     }
     if (seed % 5 == 1) {
         expected[GAMMA] = NULL;
@@ -210,33 +298,36 @@ static void run_case(state *s, size_t rows, size_t cols, size_t shift)
     if (seed % 5 == 2) {
         expected[BETA] = NULL;
     }
+    if (k->operation == LNORM_RMS_NORM) {
+        expected[MEAN] = NULL;
+    }
 
-    snprintf(running, sizeof running, "scalar %s %s, seed %llu, %zu x %zu", type_name(s->type), s->group->name,
+    snprintf(running, sizeof running, "scalar %s %s, seed %llu, %zu x %zu", k->name, s->group->name,
              (unsigned long long)seed, rows, cols);
     CHECK(lnorm_set_isa("scalar") == LNORM_OK);
-    CHECK(flat_forward(s->type, rows, cols, s->group->eps, expected) == LNORM_OK);
-    CHECK(flat_backward(s->type, rows, cols, expected, workspace) == LNORM_OK);
+    CHECK(run_forward(k, rows, cols, s->group->eps, expected) == LNORM_OK);
+    CHECK(run_backward(k, rows, cols, expected, workspace) == LNORM_OK);
     check_guards(s->expected, expected);
     for (int i = Y; i <= RSTD; i++) {
-        s->digest_forward = digest_values(s->digest_forward, s->type, expected[i], argument_length(i, rows, cols));
+        s->digest_forward = digest_argument(s->digest_forward, k, i, expected, rows, cols);
     }
     for (int i = DX; i <= DBETA; i++) {
-        s->digest_backward = digest_values(s->digest_backward, s->type, expected[i], argument_length(i, rows, cols));
+        s->digest_backward = digest_argument(s->digest_backward, k, i, expected, rows, cols);
     }
 
     for (size_t isa = 0; lnorm_available_isa(isa); isa++) {
         snprintf(running, sizeof running, "%s %s %s, seed %llu, %zu x %zu, shift %zu", lnorm_available_isa(isa),
-                 type_name(s->type), s->group->name, (unsigned long long)seed, rows, cols, shift);
+                 k->name, s->group->name, (unsigned long long)seed, rows, cols, shift);
         place_all(s, s->got, got, rows, cols, shift, seed % 2);
         for (int i = 0; i < ARGUMENTS; i++) {
             if (!expected[i]) {
                 got[i] = NULL;
             } else if (i == X || i == DY || i == GAMMA || i == BETA) {
-                memcpy(got[i], expected[i], argument_bytes(i, s->type, rows, cols));
+                memcpy(got[i], expected[i], bytes_of(k, i, rows, cols));
             }
         }
         CHECK(lnorm_set_isa(lnorm_available_isa(isa)) == LNORM_OK);
-        CHECK(flat_forward(s->type, rows, cols, s->group->eps, got) == LNORM_OK);
+        CHECK(run_forward(k, rows, cols, s->group->eps, got) == LNORM_OK);
         /* The outputs that are asked for do not depend on those that are not. */
         if (seed % 8 == 3) {
             got[DX] = NULL;
@@ -250,7 +341,7 @@ static void run_case(state *s, size_t rows, size_t cols, size_t shift)
         if (seed % 8 == 6) {
             got[DGAMMA] = got[DBETA] = got[WORKSPACE] = NULL;
         }
-        CHECK(flat_backward(s->type, rows, cols, got, got[WORKSPACE] ? workspace : 0) == LNORM_OK);
+        CHECK(run_backward(k, rows, cols, got, got[WORKSPACE] ? workspace : 0) == LNORM_OK);
         check_guards(s->got, got);
         for (int i = 0; i < WORKSPACE; i++) { /* the inputs too: they are still what they were */
             check_equal(s, i, expected, got, rows, cols);
@@ -259,20 +350,25 @@ static void run_case(state *s, size_t rows, size_t cols, size_t shift)
     }
 }
 
+/* The kinds after the typed ones share their code, and get a share of their cases. */
 static void run_group(state *s)
 {
-    for (size_t cols = 1; cols <= 300; cols++) {
+    const size_t every = s->kind < kinds + TYPED_KINDS ? 1 : 7;
+    for (size_t cols = 1; cols <= 300; cols += every) {
         run_case(s, 1 + cols * 7 % (cols % 2 ? 40 : 10), cols, cols);
     }
+    size_t count = 0;
     for (size_t list = 0; list < SHAPE_LISTS; list++) {
         for (const size_t *rows = shape_lists[list].rows; *rows; rows++) {
             for (const size_t *cols = shape_lists[list].cols; *cols; cols++) {
-                run_case(s, *rows, *cols, *rows + *cols);
+                if (count++ % every == 0) {
+                    run_case(s, *rows, *cols, *rows + *cols);
+                }
             }
         }
     }
-    for (size_t shift = 0; shift < 64 / type_size(s->type); shift++) {
-        for (size_t cols = 1; cols < 200; cols += 6) {
+    for (size_t shift = 0; shift < 64 / type_size(s->kind->x); shift++) {
+        for (size_t cols = 1; cols < 200; cols += 6 * every) {
             run_case(s, 5, cols, shift);
             run_case(s, 2, cols + 5, shift);
         }
@@ -314,14 +410,12 @@ int main(int argc, char **argv)
 
     state s = {0};
     golden_line("# FNV-1a 64 of the outputs of lnorm_check, written by lnorm_check --update");
-    for (size_t t = 0; t < 2; t++) {
-        for (size_t g = 0; g < GROUPS; g++) {
-            s.type = element_types[t];
-            s.group = &groups[g];
+    for (s.kind = kinds; s.kind < kinds + KINDS; s.kind++) {
+        for (s.group = groups; s.group < groups + GROUPS; s.group++) {
             s.digest_forward = s.digest_backward = 0xcbf29ce484222325u;
             run_group(&s);
-            golden_digest("forward", s.type, s.group->name, s.digest_forward);
-            golden_digest("backward", s.type, s.group->name, s.digest_backward);
+            golden_digest("forward", s.kind, s.group->name, s.digest_forward);
+            golden_digest("backward", s.kind, s.group->name, s.digest_backward);
         }
     }
     CHECK(updating || fgetc(golden) == EOF);

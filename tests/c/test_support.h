@@ -12,6 +12,7 @@
 #include <unistd.h>
 #endif
 
+#include <math.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -57,11 +58,11 @@ static const lnorm_type element_types[] = {LNORM_F32, LNORM_F64};
 
 static inline const char *type_name(lnorm_type type)
 {
-    return type == LNORM_F32 ? "f32" : "f64";
+    return type == LNORM_F32 ? "f32" : type == LNORM_F64 ? "f64" : type == LNORM_F16 ? "f16" : "bf16";
 }
 static inline size_t type_size(lnorm_type type)
 {
-    return type == LNORM_F32 ? sizeof(float) : sizeof(double);
+    return type == LNORM_F32 ? sizeof(float) : type == LNORM_F64 ? sizeof(double) : sizeof(uint16_t);
 }
 
 enum { X, GAMMA, BETA, Y, MEAN, RSTD, DY, DX, DGAMMA, DBETA, WORKSPACE, ARGUMENTS };
@@ -125,21 +126,74 @@ static inline uint64_t next_random(uint64_t *state)
 /* Uniform in [-1, 1), with as many random bits as the type holds. */
 static inline double next_value(lnorm_type type, uint64_t *state)
 {
-    return type == LNORM_F32 ? (double)(next_random(state) >> 40) * 0x1p-23 - 1.0
+    return type != LNORM_F64 ? (double)(next_random(state) >> 40) * 0x1p-23 - 1.0
                              : (double)(next_random(state) >> 11) * 0x1p-52 - 1.0;
+}
+
+/* Of the 16-bit types: how many bits of fraction they keep, and their smallest normal exponent. */
+static inline int fraction_bits(lnorm_type type)
+{
+    return type == LNORM_F16 ? 10 : 7;
+}
+static inline int lowest_exponent(lnorm_type type)
+{
+    return type == LNORM_F16 ? -14 : -126;
+}
+
+static inline double value_of_16_bits(lnorm_type type, uint16_t bits)
+{
+    const int fraction = fraction_bits(type), exponent = (bits & 0x7fff) >> fraction;
+    const double digits = bits & ((1 << fraction) - 1), sign = bits & 0x8000 ? -1.0 : 1.0;
+    if (exponent == 0x7fff >> fraction) {
+        return digits != 0.0 ? (double)NAN : sign * (double)INFINITY;
+    }
+    return sign * ldexp(exponent != 0 ? digits + (1 << fraction) : digits,
+                        lowest_exponent(type) - fraction + (exponent != 0 ? exponent - 1 : 0));
+}
+
+/* Rounded to nearest even. */
+static inline uint16_t value_to_16_bits(lnorm_type type, double value)
+{
+    const int fraction = fraction_bits(type);
+    const uint16_t sign = signbit(value) ? 0x8000 : 0, infinity = (uint16_t)((0x7fff >> fraction) << fraction);
+    int exponent;
+    if (isnan(value)) {
+        return (uint16_t)(sign | infinity | 1 << (fraction - 1));
+    }
+    if (isinf(value)) {
+        return sign | infinity;
+    }
+    (void)frexp(value, &exponent); /* abs(value) is from 2^(exponent - 1) on */
+    const int lowest = lowest_exponent(type), unit = (exponent - 1 > lowest ? exponent - 1 : lowest) - fraction;
+    const double count = nearbyint(ldexp(fabs(value), -unit)); /* may round up to the next power of two */
+    const double bits = count + ldexp(unit + fraction - lowest, fraction);
+    return sign | (bits < infinity ? (uint16_t)bits : infinity);
 }
 
 static inline double get_value(lnorm_type type, const void *values, size_t i)
 {
-    return type == LNORM_F32 ? (double)((const float *)values)[i] : ((const double *)values)[i];
+    switch (type) {
+    case LNORM_F32:
+        return (double)((const float *)values)[i];
+    case LNORM_F64:
+        return ((const double *)values)[i];
+    default:
+        return value_of_16_bits(type, ((const uint16_t *)values)[i]);
+    }
 }
 
 static inline void set_value(lnorm_type type, void *values, size_t i, double value)
 {
-    if (type == LNORM_F32) {
+    switch (type) {
+    case LNORM_F32:
         ((float *)values)[i] = (float)value;
-    } else {
+        break;
+    case LNORM_F64:
         ((double *)values)[i] = value;
+        break;
+    default:
+        ((uint16_t *)values)[i] = value_to_16_bits(type, value);
+        break;
     }
 }
 
@@ -160,6 +214,10 @@ static inline uint64_t value_bits(lnorm_type type, const void *values, size_t i)
         uint32_t bits;
         memcpy(&bits, (const char *)values + i * sizeof bits, sizeof bits);
         return (bits & 0x7fffffffu) > 0x7f800000u ? 0x7fc00000u : bits;
+    }
+    if (type == LNORM_F16 || type == LNORM_BF16) {
+        const uint16_t bits = ((const uint16_t *)values)[i];
+        return isnan(value_of_16_bits(type, bits)) ? 0x7fff : bits;
     }
     uint64_t bits;
     memcpy(&bits, (const char *)values + i * sizeof bits, sizeof bits);
