@@ -9,27 +9,71 @@ from typing import Any
 
 import numpy as np
 
+from pyln import _dlpack
+
 Array = np.ndarray[Any, Any]
 Shape = tuple[int, ...]
 
-TYPES = (np.dtype(np.float32), np.dtype(np.float64))
+# By the names that NumPy gives them, the C library's numbers. bfloat16 is the one of the package ml_dtypes.
+_CODES = {"float32": 1, "float64": 2, "float16": 3, "bfloat16": 4}
+_NAMES = "float32, float64, float16 or bfloat16"
 
 
-def tensor(name: str, value: object, dtype: np.dtype[Any] | None = None, owner: str = "input") -> Array:
-    """Return value as an array of float32 or float64, or just of the type that its owner has."""
+def type_code(dtype: np.dtype[Any]) -> int:
+    """Return the C library's number of an element type, 0 of one that it does not know."""
+    return _CODES.get(type_name(dtype), 0) if dtype.isnative else 0
+
+
+def type_name(dtype: np.dtype[Any]) -> str:
+    """Return the name of an element type without making a new string."""
+    return dtype.type.__name__
+
+
+def arithmetic_type(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the type that rows of dtype are computed in, which statistics and gradients of parameters have too."""
+    return np.dtype(np.float64 if dtype == np.float64 else np.float32)
+
+
+def companions(dtype: np.dtype[Any]) -> list[str]:
+    """Return the names of the types that y may have beside x of dtype, or grad_out beside input."""
+    return ["float64"] if dtype == np.float64 else ["float32", "float16", "bfloat16"]
+
+
+def element_type(name: str, value: object) -> np.dtype[Any]:
+    """Return a dtype that the library knows, from what numpy.dtype takes or the name "bfloat16"."""
+    if isinstance(value, str) and value == "bfloat16":
+        return bfloat16()
+    try:
+        dtype: np.dtype[Any] = np.dtype(value)  # type: ignore[call-overload]
+    except TypeError:
+        raise TypeError(f"{name}: expected {_NAMES}, got {value!r}") from None
+    if not type_code(dtype):
+        raise TypeError(f"{name}: expected {_NAMES}, got {dtype}")
+    return dtype
+
+
+def bfloat16() -> np.dtype[Any]:
+    """Return NumPy's bfloat16, which comes with a package of its own."""
+    try:
+        import ml_dtypes
+    except ImportError:
+        raise TypeError("bfloat16 in NumPy needs the package ml_dtypes: pip install ml_dtypes") from None
+    dtype: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
+    return dtype
+
+
+def tensor(name: str, value: object, allowed: Sequence[str] = (), owner: str = "input") -> Array:
+    """Return value as an array of a type that the library knows, or just of those that its owner allows."""
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{name}: a masked array, whose mask would be ignored; fill it first: {name}.filled(...)")
-    try:
-        array = value if isinstance(value, np.ndarray) else np.asarray(value)
-    except ValueError as error:
-        raise ValueError(f"{name}: {error}") from None
-    if array.dtype not in TYPES or (dtype is not None and array.dtype != dtype):
+    array = value if isinstance(value, np.ndarray) else _dlpack.as_array(name, value)
+    if not type_code(array.dtype) or (allowed and type_name(array.dtype) not in allowed):
         native = array.dtype.newbyteorder("=")
-        if array.dtype != native and native in TYPES:
+        if array.dtype != native and type_code(native):
             raise TypeError(
                 f"{name}: byte order is not this machine's ({array.dtype.str}); use {name}.astype({native.name!r})"
             )
-        expected = "float32 or float64" if dtype is None else f"{dtype} as {owner} has"
+        expected = f"{' or '.join(allowed)} to go with {owner}" if allowed else _NAMES
         raise TypeError(f"{name}: expected {expected}, got {array.dtype}")
     return array if array.flags.aligned else array.copy()
 
@@ -86,7 +130,8 @@ def parameter(name: str, value: object, input: Array, shape: Shape) -> Array | N
     """Return weight or bias, of the normalized shape and without gaps, or None."""
     if value is None:
         return None
-    array = tensor(name, value, input.dtype)
+    own = type_name(input.dtype)
+    array = tensor(name, value, [own] if own in ("float32", "float64") else [own, "float32"])
     if array.shape != shape:
         raise ValueError(
             f"Expected {name} to be of same shape as normalized_shape, "
@@ -95,11 +140,11 @@ def parameter(name: str, value: object, input: Array, shape: Shape) -> Array | N
     return np.ascontiguousarray(array)
 
 
-def statistic(name: str, value: object, input: Array, shape: Shape) -> Array:
+def statistic(name: str, value: object, input: Array, shape: Shape, function: str) -> Array:
     """Return mean or rstd as forward gave it, without gaps."""
-    array = tensor(name, value, input.dtype)
+    array = tensor(name, value, [type_name(arithmetic_type(input.dtype))])
     if array.shape != shape:
-        raise ValueError(f"{name}: expected shape {list(shape)}, as layer_norm returns it, got {list(array.shape)}")
+        raise ValueError(f"{name}: expected shape {list(shape)}, as {function} returns it, got {list(array.shape)}")
     return np.ascontiguousarray(array)
 
 
@@ -108,29 +153,31 @@ def same_shape(name: str, array: Array, shape: Shape, other: str) -> None:
         raise ValueError(f"{name}: expected shape {list(shape)} as {other} has, got {list(array.shape)}")
 
 
-def epsilon(eps: float, dtype: np.dtype[Any]) -> float:
+def epsilon(eps: float | None, dtype: np.dtype[Any]) -> float:
     """Return eps, not negative and finite in the type that it will be rounded to."""
     try:
         if isinstance(eps, (str, bytes)):
             raise TypeError
-        value = float(eps)
+        value = float(eps)  # type: ignore[arg-type]
     except (TypeError, ValueError):
         raise TypeError(f"eps: expected a number, got {eps!r}") from None
     except OverflowError:
         value = math.inf
+    dtype = arithmetic_type(dtype)
     if not 0 <= value <= float(np.finfo(dtype).max):
         raise ValueError(f"eps: expected a finite {dtype} that is not negative, got {eps!r}")
     return value
 
 
-def output(name: str, value: object, shape: Shape, dtype: np.dtype[Any]) -> Array:
-    """Return an array to write into, a new one for None."""
+def output(name: str, value: object, shape: Shape, dtype: np.dtype[Any], allowed: Sequence[str] | None = None) -> Array:
+    """Return an array to write into, of dtype or one of those allowed; for None a new one of dtype."""
     if value is None:
         return np.empty(shape, dtype)
     if not isinstance(value, np.ndarray) or isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{name}: expected a NumPy array to write into, got {type(value).__name__}")
-    if value.dtype != dtype:
-        raise TypeError(f"{name}: expected {dtype}, got {value.dtype}")
+    names = [type_name(dtype)] if allowed is None else allowed
+    if type_name(value.dtype) not in names or not value.dtype.isnative:
+        raise TypeError(f"{name}: expected {' or '.join(names)}, got {value.dtype}")
     if value.shape != shape:
         raise ValueError(f"{name}: expected shape {list(shape)}, got {list(value.shape)}")
     if not value.flags.writeable:

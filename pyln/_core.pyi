@@ -9,7 +9,10 @@ class Statistics:
 
     def arrays(self, shape: tuple[int, ...]) -> tuple[_Array, _Array]: ...
 
+_Types = tuple[int, int, int, int]
+
 def forward(
+    types: _Types,
     x: _Array,
     weight: _Array | None,
     bias: _Array | None,
@@ -19,9 +22,10 @@ def forward(
     rstd: _Array | None,
 ) -> None: ...
 def backward(
+    types: _Types,
     grad_out: _Array,
     x: _Array,
-    mean: _Array,
+    mean: _Array | None,
     rstd: _Array,
     weight: _Array | None,
     grad_x: _Array | None,
@@ -40,6 +44,9 @@ def layer_norm(
 def layer_norm_keeping(
     input: object, normalized_shape: object, weight: object, bias: object, eps: object, out: object
 ) -> tuple[_Array, Statistics] | None: ...
+def rms_norm(
+    input: object, normalized_shape: object, weight: object, eps: object, out: object, return_stats: bool
+) -> _Array | tuple[_Array, _Array] | None: ...
 def layer_norm_backward(
     grad_out: object,
     input: object,

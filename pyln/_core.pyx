@@ -12,6 +12,7 @@ from cpython.pythread cimport (
     WAIT_LOCK,
 )
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
+from libc.float cimport DBL_EPSILON, FLT_EPSILON
 from libc.string cimport memset
 
 from pyln cimport lnorm
@@ -154,12 +155,20 @@ cdef _Hook hook_for(lnorm.lnorm_problem *problem, Py_ssize_t nbytes, Py_ssize_t 
     return hook
 
 
-cdef void set_up(lnorm.lnorm_problem *problem, Py_ssize_t itemsize, Py_ssize_t rows, Py_ssize_t cols) noexcept:
+cdef void set_up(lnorm.lnorm_problem *problem, int operation, int x_type, Py_ssize_t rows, Py_ssize_t cols) noexcept:
     memset(problem, 0, sizeof(lnorm.lnorm_problem))
     problem.struct_size = sizeof(lnorm.lnorm_problem)
-    problem.x_type = lnorm.LNORM_F32 if itemsize == 4 else lnorm.LNORM_F64
+    problem.operation = operation
+    problem.x_type = x_type
     problem.outer = rows
     problem.norm = cols
+
+
+cdef set_up_typed(lnorm.lnorm_problem *problem, types, _Array x):
+    operation, x_type, y_type, param_type = types
+    set_up(problem, operation, x_type, x.view.shape[0], x.view.shape[1])
+    problem.y_type = y_type
+    problem.param_type = param_type
 
 
 cdef lnorm.int64_t stride_in_elements(Py_ssize_t stride, Py_ssize_t itemsize) noexcept:
@@ -212,12 +221,15 @@ cdef lnorm.lnorm_status call_backward(
     return status
 
 
-def forward(x, weight, bias, double eps, y, mean, rstd):
-    """y, mean and rstd (each of the latter may be None) of x, two-dimensional; writes into its arguments."""
+def forward(types, x, weight, bias, double eps, y, mean, rstd):
+    """y, mean and rstd (each of the latter may be None) of x, two-dimensional; writes into its arguments.
+
+    types are the C library's numbers of the operation and of the elements of x, y and the parameters.
+    """
     cdef _Array xs = _Array(x, False), gamma = _Array(weight, False), beta = _Array(bias, False)
     cdef _Array ys = _Array(y, True), means = _Array(mean, True), rstds = _Array(rstd, True)
     cdef lnorm.lnorm_problem problem
-    set_up(&problem, xs.view.itemsize, xs.view.shape[0], xs.view.shape[1])
+    set_up_typed(&problem, types, xs)
     problem.x_stride = xs.row_stride()
     problem.y_stride = ys.row_stride()
     problem.eps = eps
@@ -225,13 +237,16 @@ def forward(x, weight, bias, double eps, y, mean, rstd):
     finish(call_forward(&problem, xs.data, gamma.data, beta.data, ys.data, means.data, rstds.data, xs.view.len), hook)
 
 
-def backward(grad_out, x, mean, rstd, weight, grad_x, grad_weight, grad_bias):
-    """Gradients into grad_x (two-dimensional), grad_weight and grad_bias, each of which may be None."""
+def backward(types, grad_out, x, mean, rstd, weight, grad_x, grad_weight, grad_bias):
+    """Gradients into grad_x (two-dimensional), grad_weight and grad_bias, each of which may be None.
+
+    types are the C library's numbers of the operation and of the elements of x, grad_out and the parameters.
+    """
     cdef _Array dy = _Array(grad_out, False), xs = _Array(x, False), gamma = _Array(weight, False)
     cdef _Array means = _Array(mean, False), rstds = _Array(rstd, False)
     cdef _Array dx = _Array(grad_x, True), dgamma = _Array(grad_weight, True), dbeta = _Array(grad_bias, True)
     cdef lnorm.lnorm_problem problem
-    set_up(&problem, xs.view.itemsize, xs.view.shape[0], xs.view.shape[1])
+    set_up_typed(&problem, types, xs)
     problem.x_stride = xs.row_stride()
     problem.dy_stride = dy.row_stride()
     problem.dx_stride = dx.row_stride()
@@ -415,8 +430,8 @@ cdef Statistics new_statistics(Py_ssize_t rows, object dtype, Py_ssize_t itemsiz
     return stats
 
 
-cdef Py_buffer *input_rows(Plain *plain, object input, object normalized_shape, lnorm.lnorm_problem *problem,
-                           int *first) except? NULL:
+cdef Py_buffer *input_rows(Plain *plain, int operation, object input, object normalized_shape,
+                           lnorm.lnorm_problem *problem, int *first) except? NULL:
     """The view of an input that is not empty; describes it in problem. NULL if it is not plain."""
     cdef Py_ssize_t rows = 1, cols = 1
     cdef int i
@@ -437,7 +452,7 @@ cdef Py_buffer *input_rows(Plain *plain, object input, object normalized_shape, 
         cols *= x.shape[i]
     if rows == 0 or cols == 0:
         return NULL
-    set_up(problem, x.itemsize, rows, cols)
+    set_up(problem, operation, lnorm.LNORM_F32 if x.itemsize == 4 else lnorm.LNORM_F64, rows, cols)
     return x if row_stride(x, first[0], &problem.x_stride) else NULL
 
 
@@ -453,7 +468,8 @@ def layer_norm(input, normalized_shape, weight, bias, eps, out, bint return_stat
     cdef Plain plain
     plain.count = 0
     try:
-        return plain_layer_norm(&plain, input, normalized_shape, weight, bias, eps, out, return_stats, False)
+        return plain_forward(&plain, lnorm.LNORM_LAYER_NORM, input, normalized_shape, weight, bias, eps, out,
+                             return_stats, False)
     finally:
         release(&plain)
 
@@ -464,13 +480,26 @@ def layer_norm_keeping(input, normalized_shape, weight, bias, eps, out):
     cdef Plain plain
     plain.count = 0
     try:
-        return plain_layer_norm(&plain, input, normalized_shape, weight, bias, eps, out, False, True)
+        return plain_forward(&plain, lnorm.LNORM_LAYER_NORM, input, normalized_shape, weight, bias, eps, out, False,
+                             True)
     finally:
         release(&plain)
 
 
-cdef object plain_layer_norm(
-    Plain *plain, input, normalized_shape, weight, bias, eps, out, bint return_stats, bint keep
+@cython.binding(False)
+def rms_norm(input, normalized_shape, weight, eps, out, bint return_stats):
+    """functional.rms_norm of plain arrays; None if there is more to look at."""
+    cdef Plain plain
+    plain.count = 0
+    try:
+        return plain_forward(&plain, lnorm.LNORM_RMS_NORM, input, normalized_shape, weight, None, eps, out,
+                             return_stats, False)
+    finally:
+        release(&plain)
+
+
+cdef object plain_forward(
+    Plain *plain, int operation, input, normalized_shape, weight, bias, eps, out, bint return_stats, bint keep
 ):
     cdef lnorm.lnorm_problem problem
     cdef void *gamma
@@ -478,11 +507,11 @@ cdef object plain_layer_norm(
     cdef void *means = NULL
     cdef void *rstds = NULL
     cdef int first
-    cdef Py_buffer *x = input_rows(plain, input, normalized_shape, &problem, &first)
-    if x == NULL or type(eps) is not float:
+    cdef Py_buffer *x = input_rows(plain, operation, input, normalized_shape, &problem, &first)
+    if x == NULL or not (type(eps) is float or (eps is None and operation == lnorm.LNORM_RMS_NORM)):
         return None
     dtype = FLOAT32 if x.itemsize == 4 else FLOAT64
-    problem.eps = eps
+    problem.eps = eps if eps is not None else FLT_EPSILON if x.itemsize == 4 else DBL_EPSILON
     if not parameter(plain, weight, dtype, x, first, 0, &gamma) or not parameter(plain, bias, dtype, x, first, 0, &beta):
         return None
     if out is None:
@@ -494,8 +523,10 @@ cdef object plain_layer_norm(
     mean = rstd = None
     if return_stats:
         shape = input.shape[:first] + (1,) * (x.ndim - first)
-        mean, rstd = empty(shape, dtype), empty(shape, dtype)
-        statistic(plain, mean, dtype, x, first, &means)
+        if operation == lnorm.LNORM_LAYER_NORM:
+            mean = empty(shape, dtype)
+            statistic(plain, mean, dtype, x, first, &means)
+        rstd = empty(shape, dtype)
         statistic(plain, rstd, dtype, x, first, &rstds)
     elif keep:
         if y.buf == x.buf:
@@ -506,7 +537,7 @@ cdef object plain_layer_norm(
     if not succeeded(call_forward(&problem, x.buf, gamma, beta, y.buf, means, rstds, x.len), hook):
         return None
     if return_stats:
-        return out, mean, rstd
+        return (out, rstd) if mean is None else (out, mean, rstd)
     return (out, kept) if keep else out
 
 
@@ -534,7 +565,7 @@ cdef object plain_layer_norm_backward(
     cdef void *dgamma
     cdef void *dbeta
     cdef int first
-    cdef Py_buffer *x = input_rows(plain, input, normalized_shape, &problem, &first)
+    cdef Py_buffer *x = input_rows(plain, lnorm.LNORM_LAYER_NORM, input, normalized_shape, &problem, &first)
     if x == NULL or type(output_mask) is not tuple or len(output_mask) != 3:
         return None
     dtype = FLOAT32 if x.itemsize == 4 else FLOAT64

@@ -1,4 +1,4 @@
-"""Layer normalization, forward and backward, as functions of NumPy arrays."""
+"""Layer and RMS normalization, forward and backward, as functions of NumPy arrays."""
 
 from __future__ import annotations
 
@@ -12,7 +12,11 @@ from pyln import _arguments as arguments
 from pyln import _core
 from pyln._arguments import Array, Shape
 
+# The C library's operations.
+LAYER, RMS = 0, 1
+
 _plain_layer_norm = _core.layer_norm
+_plain_rms_norm = _core.rms_norm
 _plain_layer_norm_backward = _core.layer_norm_backward
 
 
@@ -76,6 +80,7 @@ def layer_norm(
     *,
     axis: int | Sequence[int] | None = ...,
     out: Array | None = ...,
+    dtype: Any = ...,
     return_stats: Literal[False] = ...,
 ) -> Array: ...
 @overload
@@ -88,6 +93,7 @@ def layer_norm(
     *,
     axis: int | Sequence[int] | None = ...,
     out: Array | None = ...,
+    dtype: Any = ...,
     return_stats: Literal[True],
 ) -> tuple[Array, Array, Array]: ...
 def layer_norm(
@@ -99,6 +105,7 @@ def layer_norm(
     *,
     axis: int | Sequence[int] | None = None,
     out: Array | None = None,
+    dtype: Any = None,
     return_stats: bool = False,
 ) -> Array | tuple[Array, Array, Array]:
     """Normalize each example over its last axes: ``(x - mean) / sqrt(var + eps) * weight + bias``.
@@ -110,19 +117,23 @@ def layer_norm(
     Parameters
     ----------
     input
-        Array of shape ``(*, *normalized_shape)``, float32 or float64. Rows may have any stride, negative or 0 too;
-        where the normalized elements themselves are not contiguous, input is copied first.
+        Array of shape ``(*, *normalized_shape)``, of float32, float64, float16 or bfloat16 (of the package ml_dtypes),
+        or anything with ``__array__``, ``__dlpack__`` or the buffer protocol. Rows may have any stride, negative or 0
+        too; where the normalized elements themselves are not contiguous, input is copied first. 16-bit elements are
+        computed with in float32.
     normalized_shape
         The sizes of the last axes, over which to normalize: an int or a sequence of ints. None if `axis` is given.
     weight, bias
-        Arrays of shape `normalized_shape` and of input's type, or None for 1 and 0.
+        Arrays of shape `normalized_shape`, or None for 1 and 0; of input's type, or float32 for a 16-bit input.
     eps
-        Added to the variance, inside the root; finite, not negative. Rounded to input's type.
+        Added to the variance, inside the root; finite, not negative. Rounded to the type that is computed in.
     axis
         Instead of `normalized_shape`: an axis or consecutive axes of input. weight and bias then have the shape of
         those. Where they are not the last ones, input is copied with these axes moved to the end.
     out
-        Array to write y into, of input's shape and type; may be input itself.
+        Array to write y into, of input's shape; may be input itself.
+    dtype
+        Element type of y, by default out's or input's. float64 goes with float64; the other three go with each other.
     return_stats
         Return mean and rstd too, as ``layer_norm_backward`` wants them.
 
@@ -130,47 +141,95 @@ def layer_norm(
     -------
     y, or (y, mean, rstd)
         y as input; mean and ``rstd = 1 / sqrt(var + eps)`` with input's shape, but 1 for the normalized axes. rstd is 0
-        where var + eps is 0; y is the bias there. The statistics of no elements are NaN.
+        where var + eps is 0; y is the bias there. The statistics of no elements are NaN. Those of 16-bit inputs are
+        float32.
 
     Raises
     ------
     TypeError
-        Element types that are not float32 or float64, that differ, or that are not in this machine's byte order.
+        Element types that are not known, do not go together, or are not in this machine's byte order.
     ValueError
         Shapes that do not fit, axes that are out of range or not consecutive, eps negative or NaN, an out that is
         read-only or overlaps another argument in part. Nothing has been written then.
 
     """
-    if axis is None:
+    if axis is None and dtype is None:
         result = _plain_layer_norm(input, normalized_shape, weight, bias, eps, out, return_stats)
         if result is not None:
             return result
-    x = arguments.tensor("input", input)
-    layout = _Layout(x, arguments.normalized_axes(x, normalized_shape, axis))
-    gamma = arguments.parameter("weight", weight, x, layout.norm_shape)
-    beta = arguments.parameter("bias", bias, x, layout.norm_shape)
-    eps = arguments.epsilon(eps, x.dtype)
-    y = arguments.output("out", out, x.shape, x.dtype)
-    if out is not None:
-        arguments.distinct({"out": y}, {"input": x, "weight": gamma, "bias": beta}, in_place=("input",))
-    mean = np.empty(layout.stat_shape, x.dtype) if return_stats else None
-    rstd = np.empty(layout.stat_shape, x.dtype) if return_stats else None
-
-    x_rows, y_rows = layout.rows(x), layout.rows(y)
-    gamma, beta = _flat(gamma), _flat(beta)
-    first = 0
-    for x_part, y_part in _matrices(x_rows, y_rows):
-        end = first + x_part.shape[0]
-        _core.forward(x_part, gamma, beta, eps, y_part, _part(mean, first, end), _part(rstd, first, end))
-        first = end
-    layout.write_back(y_rows, y)
+    y, mean, rstd = _forward(LAYER, input, normalized_shape, weight, bias, eps, axis, out, dtype, return_stats)
     if mean is None or rstd is None:
         return y
     return y, mean, rstd
 
 
+def _forward(
+    operation: int,
+    input: object,
+    normalized_shape: int | Sequence[int] | None,
+    weight: object,
+    bias: object,
+    eps: float | None,
+    axis: int | Sequence[int] | None,
+    out: Array | None,
+    dtype: Any,
+    return_stats: bool,
+) -> tuple[Array, Array | None, Array | None]:
+    x = arguments.tensor("input", input)
+    layout = _Layout(x, arguments.normalized_axes(x, normalized_shape, axis))
+    gamma = arguments.parameter("weight", weight, x, layout.norm_shape)
+    beta = arguments.parameter("bias", bias, x, layout.norm_shape)
+    if gamma is not None and beta is not None and gamma.dtype != beta.dtype:
+        raise TypeError(f"bias: expected {gamma.dtype} as weight has, got {beta.dtype}")
+    eps = arguments.epsilon(_machine_epsilon(x) if eps is None and operation == RMS else eps, x.dtype)
+    names = arguments.companions(x.dtype)
+    y_type = x.dtype if dtype is None else arguments.element_type("dtype", dtype)
+    if arguments.type_name(y_type) not in names:
+        raise TypeError(f"dtype: expected {' or '.join(names)} for an input of {x.dtype}, got {y_type}")
+    y = arguments.output("out", out, x.shape, y_type, names if dtype is None else None)
+    if out is not None:
+        in_place = ("input",) if x.dtype == y.dtype else ()
+        arguments.distinct({"out": y}, {"input": x, "weight": gamma, "bias": beta}, in_place)
+    statistics = arguments.arithmetic_type(x.dtype)
+    mean = np.empty(layout.stat_shape, statistics) if return_stats and operation == LAYER else None
+    rstd = np.empty(layout.stat_shape, statistics) if return_stats else None
+
+    x_rows, y_rows = layout.rows(x), layout.rows(y)
+    types = _types(x, y, gamma if gamma is not None else beta)
+    first = 0
+    for x_part, y_part in _matrices(x_rows, y_rows):
+        end = first + x_part.shape[0]
+        _core.forward(
+            (operation, *types),
+            _bits(x_part),
+            _flat(gamma),
+            _flat(beta),
+            eps,
+            _bits(y_part),
+            _part(mean, first, end),
+            _part(rstd, first, end),
+        )
+        first = end
+    layout.write_back(y_rows, y)
+    return y, mean, rstd
+
+
+def _machine_epsilon(x: Array) -> float:
+    return 2.0**-7 if arguments.type_name(x.dtype) == "bfloat16" else float(np.finfo(x.dtype).eps)
+
+
+def _types(x: Array, y: Array, parameter: Array | None) -> tuple[int, int, int]:
+    code = arguments.type_code
+    return code(x.dtype), code(y.dtype), code(x.dtype if parameter is None else parameter.dtype)
+
+
+def _bits(array: Array) -> Array:
+    """The array, or, of a type that has no buffer protocol, its bits."""
+    return array.view(np.uint16) if arguments.type_name(array.dtype) == "bfloat16" else array
+
+
 def _flat(array: Array | None) -> Array | None:
-    return None if array is None else array.reshape(-1)
+    return None if array is None else _bits(array.reshape(-1))
 
 
 def _part(statistic: Array | None, first: int, end: int) -> Array | None:
@@ -201,7 +260,7 @@ def layer_norm_backward(
     Parameters
     ----------
     grad_out
-        Gradient arriving at y, of input's shape and type.
+        Gradient arriving at y, of input's shape; of a type that y may have.
     input, normalized_shape, weight, axis
         As given to ``layer_norm``.
     mean, rstd
@@ -216,7 +275,8 @@ def layer_norm_backward(
     Returns
     -------
     (grad_input, grad_weight, grad_bias)
-        None where masked. grad_weight and grad_bias have normalized_shape and do not depend on the number of threads.
+        None where masked. grad_weight and grad_bias have normalized_shape and do not depend on the number of threads;
+        they are float32 for 16-bit inputs.
 
     Raises
     ------
@@ -230,60 +290,197 @@ def layer_norm_backward(
         )
         if result is not None:
             return result
+    names = ("input", "weight", "bias")
+    grads = _backward(LAYER, names, grad_out, input, normalized_shape, mean, rstd, weight, bias, output_mask, axis, out)
+    return grads[0], grads[1], grads[2]
+
+
+def _backward(
+    operation: int,
+    names: tuple[str, ...],
+    grad_out: object,
+    input: object,
+    normalized_shape: int | Sequence[int] | None,
+    mean: object,
+    rstd: object,
+    weight: object,
+    bias: object,
+    output_mask: Sequence[bool],
+    axis: int | Sequence[int] | None,
+    out: Sequence[Array | None] | None,
+) -> list[Array | None]:
+    """The gradients of the named arguments."""
     x = arguments.tensor("input", input)
     layout = _Layout(x, arguments.normalized_axes(x, normalized_shape, axis))
-    dy = arguments.tensor("grad_out", grad_out, x.dtype)
+    dy = arguments.tensor("grad_out", grad_out, arguments.companions(x.dtype))
     arguments.same_shape("grad_out", dy, x.shape, "input")
-    means = arguments.statistic("mean", mean, x, layout.stat_shape)
-    rstds = arguments.statistic("rstd", rstd, x, layout.stat_shape)
+    function = "layer_norm" if operation == LAYER else "rms_norm"
+    means = arguments.statistic("mean", mean, x, layout.stat_shape, function) if operation == LAYER else None
+    rstds = arguments.statistic("rstd", rstd, x, layout.stat_shape, function)
     gamma = arguments.parameter("weight", weight, x, layout.norm_shape)
     arguments.parameter("bias", bias, x, layout.norm_shape)
-    wanted, given = _three("output_mask", output_mask), _three("out", (None, None, None) if out is None else out)
-    shapes = (x.shape, layout.norm_shape, layout.norm_shape)
-    names = ("grad_input", "grad_weight", "grad_bias")
-    grads: list[Array | None] = [None, None, None]
+    wanted = _each("output_mask", output_mask, names)
+    given = _each("out", [None] * len(names) if out is None else out, names)
+    sums_type = arguments.arithmetic_type(x.dtype)
+    grads: list[Array | None] = [None] * len(names)
     for i, name in enumerate(names):
         if wanted[i]:
-            grads[i] = arguments.output(f"out ({name})", given[i], shapes[i], x.dtype)
+            shape, dtype = (x.shape, x.dtype) if i == 0 else (layout.norm_shape, sums_type)
+            grads[i] = arguments.output(f"out (grad_{name})", given[i], shape, dtype)
         elif given[i] is not None:
-            raise ValueError(f"out ({name}): given, but output_mask says that it is not wanted")
+            raise ValueError(f"out (grad_{name}): given, but output_mask says that it is not wanted")
     arguments.distinct(
-        {f"out ({name})": grad for name, grad, o in zip(names, grads, given, strict=True) if o is not None},
+        {f"out (grad_{name})": grad for name, grad, o in zip(names, grads, given, strict=True) if o is not None},
         {"grad_out": dy, "input": x, "mean": means, "rstd": rstds, "weight": gamma},
-        in_place=("grad_out", "input"),
+        in_place=[name for name, a in (("grad_out", dy), ("input", x)) if a.dtype == x.dtype],
     )
 
-    grad_x, grad_weight, grad_bias = grads
+    grad_x = grads[0]
     sums = [None if g is None else g if g.flags.c_contiguous else np.empty(g.shape, g.dtype) for g in grads[1:]]
     dx_rows = None if grad_x is None else layout.rows(grad_x)
     dx = None if dx_rows is None else _one_matrix(dx_rows)
     _core.backward(
-        _one_matrix(layout.rows(dy)),
-        _one_matrix(layout.rows(x)),
-        means.reshape(-1),
+        (operation, *_types(x, dy, gamma)),
+        _bits(_one_matrix(layout.rows(dy))),
+        _bits(_one_matrix(layout.rows(x))),
+        None if means is None else means.reshape(-1),
         rstds.reshape(-1),
         _flat(gamma),
-        dx,
-        _flat(sums[0]),
-        _flat(sums[1]),
+        None if dx is None else _bits(dx),
+        *(_flat(g) for g in (*sums, None)[:2]),
     )
     if grad_x is not None and dx is not None:
         layout.write_back(dx, grad_x)
     for grad, total in zip(grads[1:], sums, strict=True):
         if grad is not None and grad is not total:
             grad[...] = total
-    return grad_x, grad_weight, grad_bias
+    return grads
 
 
-def _three(name: str, values: Any) -> tuple[Any, Any, Any]:
+def _each(name: str, values: Any, arguments_of: tuple[str, ...]) -> list[Any]:
+    """One value for each of the named arguments."""
+    listed = f"{', '.join(arguments_of[:-1])} and {arguments_of[-1]}"
     try:
-        first, second, third = values
-    except (TypeError, ValueError):
-        raise TypeError(f"{name}: expected three, for input, weight and bias, got {values!r}") from None
-    return first, second, third
+        result = list(values)
+    except TypeError:
+        result = []
+    if len(result) != len(arguments_of):
+        count = {2: "two", 3: "three"}[len(arguments_of)]
+        raise TypeError(f"{name}: expected {count}, for {listed}, got {values!r}")
+    return result
 
 
 def _one_matrix(rows: Array) -> Array:
     """Rows behind one stride; a copy where they have more, since the sums over rows are one call."""
     matrix = _as_matrix(rows)
     return rows.reshape(math.prod(rows.shape[:-1]), rows.shape[-1]) if matrix is None else matrix
+
+
+@overload
+def rms_norm(
+    input: object,
+    normalized_shape: int | Sequence[int] | None,
+    weight: object = ...,
+    eps: float | None = ...,
+    *,
+    axis: int | Sequence[int] | None = ...,
+    out: Array | None = ...,
+    dtype: Any = ...,
+    return_stats: Literal[False] = ...,
+) -> Array: ...
+@overload
+def rms_norm(
+    input: object,
+    normalized_shape: int | Sequence[int] | None,
+    weight: object = ...,
+    eps: float | None = ...,
+    *,
+    axis: int | Sequence[int] | None = ...,
+    out: Array | None = ...,
+    dtype: Any = ...,
+    return_stats: Literal[True],
+) -> tuple[Array, Array]: ...
+def rms_norm(
+    input: object,
+    normalized_shape: int | Sequence[int] | None,
+    weight: object = None,
+    eps: float | None = None,
+    *,
+    axis: int | Sequence[int] | None = None,
+    out: Array | None = None,
+    dtype: Any = None,
+    return_stats: bool = False,
+) -> Array | tuple[Array, Array]:
+    """Divide each example by its root mean square: ``x / sqrt(mean(x * x) + eps) * weight``.
+
+    As ``torch.nn.functional.rms_norm``. Nothing is subtracted and there is no bias; where an example's mean is 0 the
+    result is that of ``layer_norm``. (Zhang, Sennrich: Root Mean Square Layer Normalization, 2019.)
+
+    Parameters
+    ----------
+    input, normalized_shape, weight, axis, out, dtype
+        As in ``layer_norm``.
+    eps
+        Added to the mean of the squares, inside the root. None is the machine epsilon of input's type, as in PyTorch:
+        2^-23 for float32, 2^-52 for float64, 2^-10 for float16, 2^-7 for bfloat16.
+    return_stats
+        Return rstd too, as ``rms_norm_backward`` wants it.
+
+    Returns
+    -------
+    y, or (y, rstd)
+        y as input; ``rstd = 1 / sqrt(mean(x * x) + eps)`` with input's shape, but 1 for the normalized axes.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As ``layer_norm``.
+
+    """
+    if axis is None and dtype is None:
+        result = _plain_rms_norm(input, normalized_shape, weight, eps, out, return_stats)
+        if result is not None:
+            return result
+    y, _, rstd = _forward(RMS, input, normalized_shape, weight, None, eps, axis, out, dtype, return_stats)
+    return y if rstd is None else (y, rstd)
+
+
+def rms_norm_backward(
+    grad_out: object,
+    input: object,
+    normalized_shape: int | Sequence[int] | None,
+    rstd: object,
+    weight: object = None,
+    output_mask: Sequence[bool] = (True, True),
+    *,
+    axis: int | Sequence[int] | None = None,
+    out: Sequence[Array | None] | None = None,
+) -> tuple[Array | None, Array | None]:
+    """Gradients of rms_norm.
+
+    With ``xhat = input * rstd`` and ``g = grad_out * weight``, means taken over one example's elements::
+
+        grad_input  = rstd * (g - xhat * mean(g * xhat))
+        grad_weight = sum over examples of grad_out * xhat
+
+    Parameters
+    ----------
+    grad_out, input, normalized_shape, weight, axis, output_mask, out
+        As in ``layer_norm_backward``, without the bias.
+    rstd
+        As ``rms_norm(..., return_stats=True)`` returned it.
+
+    Returns
+    -------
+    (grad_input, grad_weight)
+        None where masked. grad_weight has normalized_shape; it is float32 for 16-bit inputs.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As ``layer_norm_backward``.
+
+    """
+    names = ("input", "weight")
+    grads = _backward(RMS, names, grad_out, input, normalized_shape, None, rstd, weight, None, output_mask, axis, out)
+    return grads[0], grads[1]

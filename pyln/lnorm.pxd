@@ -5,6 +5,9 @@ cdef extern from "lnorm.h" nogil:
     ctypedef enum lnorm_status:
         LNORM_OK
         LNORM_ERROR_WORKSPACE
+    ctypedef enum lnorm_operation:
+        LNORM_LAYER_NORM
+        LNORM_RMS_NORM
     ctypedef enum lnorm_type:
         LNORM_F32
         LNORM_F64
@@ -13,7 +16,7 @@ cdef extern from "lnorm.h" nogil:
     const int64_t LNORM_BROADCAST
     ctypedef struct lnorm_problem:
         size_t struct_size
-        int32_t x_type
+        int32_t operation, x_type, y_type, param_type
         int64_t outer, norm, x_stride, y_stride, dy_stride, dx_stride
         double eps
         lnorm_parallel_for parallel_for

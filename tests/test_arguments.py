@@ -46,8 +46,8 @@ FORWARD = [
     ),
     (dict(bias=np.ones((1, 5), "f4")), ValueError, "Expected bias to be of same shape"),
     # element types
-    (dict(input=X.astype("f2")), TypeError, "input: expected float32 or float64, got float16"),
-    (dict(input=X.astype(int)), TypeError, "input: expected float32 or float64, got int64"),
+    (dict(input=X.astype("c8")), TypeError, "input: expected float32, float64, float16 or bfloat16, got complex64"),
+    (dict(input=X.astype(int)), TypeError, "input: expected float32, float64, float16 or bfloat16, got int64"),
     (dict(input=X.astype(complex)), TypeError, "input: .* got complex128"),
     (dict(input=X.astype(object)), TypeError, "input: .* got object"),
     (dict(input=X.astype("S3")), TypeError, "input: "),
@@ -59,8 +59,8 @@ FORWARD = [
     ),
     (dict(input=np.ma.masked_array(X)), TypeError, "input: a masked array"),
     (dict(input=None), TypeError, "input: expected float32"),
-    (dict(weight=W.astype("f8")), TypeError, "weight: expected float32 as input has, got float64"),
-    (dict(bias=[1, 2, 3, 4, 5]), TypeError, "bias: expected float32 as input has, got int64"),
+    (dict(weight=W.astype("f8")), TypeError, "weight: expected float32 to go with input, got float64"),
+    (dict(bias=[1, 2, 3, 4, 5]), TypeError, "bias: expected float32 to go with input, got int64"),
     # eps
     (dict(eps=-1e-5), ValueError, "eps: expected a finite float32 that is not negative, got -1e-05"),
     (dict(eps=float("nan")), ValueError, "eps: .* got nan"),
@@ -86,14 +86,18 @@ FORWARD = [
     (dict(axis=1), TypeError, "give either normalized_shape or axis="),
     # out
     (dict(out=np.full((5, 4), MARK, "f4")), ValueError, r"out: expected shape \[4, 5\], got \[5, 4\]"),
-    (dict(out=np.full((4, 5), MARK, "f8")), TypeError, "out: expected float32, got float64"),
+    (dict(out=np.full((4, 5), MARK, "f8")), TypeError, "out: expected float32 or float16 or bfloat16, got float64"),
     (dict(out=[[MARK] * 5] * 4), TypeError, "out: expected a NumPy array to write into, got list"),
     (
         dict(out=np.ma.masked_array(np.full((4, 5), MARK, "f4"))),
         TypeError,
         "out: expected a NumPy array to write into, got MaskedArray",
     ),
-    (dict(out=np.full((4, 5), MARK, X.dtype.newbyteorder())), TypeError, "out: expected float32, got"),
+    (
+        dict(out=np.full((4, 5), MARK, X.dtype.newbyteorder())),
+        TypeError,
+        "out: expected float32 or float16 or bfloat16, got",
+    ),
     (dict(out=read_only(np.full((4, 5), MARK, "f4"))), ValueError, "out: the array is read-only"),
     (dict(out=unaligned((4, 5))), ValueError, "out: the array is not aligned"),
     (
@@ -130,7 +134,11 @@ def test_overlapping_memory():
 
 BACKWARD = [
     (dict(grad_out=X[:3]), ValueError, r"grad_out: expected shape \[4, 5\] as input has, got \[3, 5\]"),
-    (dict(grad_out=X.astype("f8")), TypeError, "grad_out: expected float32 as input has, got float64"),
+    (
+        dict(grad_out=X.astype("f8")),
+        TypeError,
+        "grad_out: expected float32 or float16 or bfloat16 to go with input, got float64",
+    ),
     (dict(mean=STATS[:3]), ValueError, r"mean: expected shape \[4, 1\], as layer_norm returns it, got \[3, 1\]"),
     (dict(rstd=STATS[:, 0]), ValueError, r"rstd: expected shape \[4, 1\]"),
     (dict(rstd=STATS.astype("f8")), TypeError, "rstd: expected float32"),

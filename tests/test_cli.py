@@ -105,7 +105,7 @@ def test_refusals_leave_no_file(files, tmp_path, capsys):
         ([good, str(target), "--weight", wrong_weight], "Expected weight to be of same shape"),
         ([good, str(target), "--eps", "-1"], "eps: "),
         ([good, str(target), "--eps", "nan"], "eps: "),
-        ([integers, str(target)], "input: expected float32 or float64, got int64"),
+        ([integers, str(target)], "input: expected float32, float64, float16 or bfloat16, got int64"),
         ([str(pickled), str(target)], "input: "),
         ([str(archive), str(target)], "several arrays"),
         ([str(truncated), str(target)], "input: "),

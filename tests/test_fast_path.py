@@ -238,7 +238,7 @@ def test_layer_keeps_what_backward_needs():
 
 
 def test_signature_is_that_of_the_documented_function():
-    names = ["input", "normalized_shape", "weight", "bias", "eps", "axis", "out", "return_stats"]
+    names = ["input", "normalized_shape", "weight", "bias", "eps", "axis", "out", "dtype", "return_stats"]
     assert list(inspect.signature(pyln.layer_norm).parameters) == names
 
 
@@ -264,11 +264,12 @@ def test_nothing_leaks():
         calls()
     gc.collect()
     before = tracemalloc.get_traced_memory()[0]
-    for _ in range(1000):
+    rounds = 3000
+    for _ in range(rounds):
         calls()
     gc.collect()
     after = tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()
-    assert after - before < 20_000
+    assert after - before < 20 * rounds  # the smallest object takes more; Python's caches take some 25 kB
     assert [sys.getrefcount(a) for a in held] == counts
     x.resize((ROWS * COLS,), refcheck=False)  # refused while a buffer is held

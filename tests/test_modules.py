@@ -38,7 +38,7 @@ def test_parity_with_torch(shape, arguments, dtype):
 
 
 def test_bad_use():
-    with pytest.raises(TypeError, match="dtype: expected float32 or float64, got int64"):
+    with pytest.raises(TypeError, match="dtype: expected float32, float64, float16 or bfloat16, got int64"):
         pyln.LayerNorm(3, dtype="int64")
     with pytest.raises(ValueError, match="normalized_shape: expected at least one axis"):
         pyln.LayerNorm(())
