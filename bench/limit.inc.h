@@ -6,12 +6,15 @@
 #include "names.h"
 
 #define TYPE f32
+#define REAL_NAME f32
 #define REAL float
 #include "limit_loops.inc.h"
 #undef TYPE
+#undef REAL_NAME
 #undef REAL
 
 #define TYPE f64
+#define REAL_NAME f64
 #define REAL double
 #include "limit_loops.inc.h"
 

@@ -12,51 +12,15 @@
  * RMS norm is the same with mean and mean(g) 0.
  */
 
-/* What the second pass needs of a batch, one row a lane:
- * xhat = fma(x - centre, rstd, xhat_shift), dx = fma(g - g_mean - xhat * g_xhat_mean, rstd, dx_shift).
- * The centre is the mean, or 0 where |mean| is at most half of the deviation: then x has fewer roundings than x - mean.
- */
-struct TYPED(backward_moments) {
-    REAL centre[LANES], rstd[LANES], xhat_shift[LANES];
-    REAL g_mean[LANES], g_xhat_mean[LANES], dx_shift[LANES];
-    REAL verdict[LANES]; /* DIRECT where the centre is 0, CENTRED, or OUT_OF_RANGE */
-};
-
-/* The per-lane sums of a batch, and what they were taken with; c is multiplied by `scale`. */
-struct TYPED(backward_sums) {
-    vec sum[3 * BATCH_ROWS], lost[3 * BATCH_ROWS];
-    REAL mean[LANES], rstd[LANES], g_centre[LANES], scale[LANES];
-    struct TYPED(sample) sample;
-};
-
+#if IS_16_BITS
+struct TYPED(backward_stage); /* never one */
+#else
 /* Buffers for a block of a row, and gamma where it is. In the second pass one of them holds the blocks of a group. */
 struct TYPED(backward_stage) {
     REAL x[BLOCK], dy[BLOCK], dx[BLOCK], gamma_block[BLOCK];
-    struct TYPED(source) gamma;
+    struct REALED(source) gamma;
 };
-
-/* The power of two below |a|, kept so far from the ends that its reciprocal is one too. */
-static KERNEL_INLINE REAL TYPED(power_of_two)(REAL a)
-{
-    union {
-        REAL value;
-        REAL_BITS bits;
-    } u = {.value = a};
-    const REAL_BITS lowest = (REAL_BITS)1 << REAL_FRACTION_BITS;
-    const REAL_BITS highest = (REAL_EXPONENT_MASK - 2) << REAL_FRACTION_BITS;
-    u.bits &= REAL_EXPONENT_MASK << REAL_FRACTION_BITS;
-    u.bits = u.bits < lowest ? lowest : u.bits > highest ? highest : u.bits;
-    return u.value;
-}
-
-static KERNEL_INLINE void TYPED(no_backward_sums)(struct TYPED(backward_sums) * sums, size_t cols)
-{
-    vec_store(sums->mean, vec_set1(0));
-    vec_store(sums->rstd, vec_set1(1));
-    vec_store(sums->g_centre, vec_set1(0));
-    vec_store(sums->scale, vec_set1(1));
-    sums->sample = TYPED(sample_of)(cols, 2);
-}
+#endif
 
 /* The same in each branch, but for what the compiler knows in it. */
 static KERNEL_INLINE void TYPED(sum_backward)(struct TYPED(row) row, int has_mean, int has_gamma, vec *sum, vec *lost,
@@ -81,18 +45,23 @@ static KERNEL_INLINE void TYPED(sum_backward)(struct TYPED(row) row, int has_mea
     }
 }
 
-/* The first pass over the row of place `row`, as the given lane of a batch. */
-static KERNEL_INLINE void TYPED(sum_backward_row)(struct TYPED(backward_sums) * sums, size_t lane, size_t pitch,
+/* The row of place `row`; the rest of what the sums need of it is 0. */
+static KERNEL_INLINE struct TYPED(row) TYPED(backward_row)(const struct lnorm_backward_args *args, size_t row)
+{
+    return (struct TYPED(row)){.x = (const ELEMENT *)args->x + (ptrdiff_t)row * args->x_stride,
+                               .dy = (const ELEMENT *)args->dy + (ptrdiff_t)row * args->dy_stride,
+                               .gamma = args->gamma,
+                               .cols = args->cols,
+                               .has_g = 1,
+                               .centre = args->has_mean ? ((const REAL *)args->mean)[row] : 0};
+}
+
+/* The first pass over that row, as the given lane of a batch. */
+static KERNEL_INLINE void TYPED(sum_backward_row)(struct REALED(backward_sums) * sums, size_t lane, size_t pitch,
                                                   const struct lnorm_backward_args *args, size_t row)
 {
-    const REAL mean = args->has_mean ? ((const REAL *)args->mean)[row] : 0;
-    struct TYPED(row) one = {.x = (const REAL *)args->x + (ptrdiff_t)row * args->x_stride,
-                             .dy = (const REAL *)args->dy + (ptrdiff_t)row * args->dy_stride,
-                             .gamma = args->gamma,
-                             .cols = args->cols,
-                             .has_g = 1,
-                             .centre = mean};
-    sums->mean[lane] = mean;
+    struct TYPED(row) one = TYPED(backward_row)(args, row);
+    sums->mean[lane] = one.centre;
     sums->rstd[lane] = ((const REAL *)args->rstd)[row];
     if (args->has_mean) {
         one.g_centre = TYPED(guess_mean)(&sums->sample, one.dy, one.gamma, 1);
@@ -101,78 +70,50 @@ static KERNEL_INLINE void TYPED(sum_backward_row)(struct TYPED(backward_sums) * 
     TYPED(sum_backward)(one, args->has_mean, args->gamma != NULL, sums->sum + lane, sums->lost + lane, pitch);
 }
 
-/* The same of a row that may be staged; where scaled, c is multiplied by a power of two near rstd. */
-static NOINLINE void TYPED(sum_staged_backward_row)(struct TYPED(backward_sums) * sums, size_t lane, size_t pitch,
-                                                    const struct lnorm_backward_args *args,
-                                                    struct TYPED(backward_stage) * stage, size_t row, int scaled)
+/* The same of a row that may be staged; c is multiplied by a power of two near rstd where `scaled`. */
+static NOINLINE void TYPED(sum_other_backward_row)(struct REALED(backward_sums) * sums, size_t lane, size_t pitch,
+                                                   const struct lnorm_backward_args *args,
+                                                   struct TYPED(backward_stage) * stage, size_t row, int scaled)
 {
-    const REAL rstd = ((const REAL *)args->rstd)[row], mean = args->has_mean ? ((const REAL *)args->mean)[row] : 0;
-    const REAL scale = scaled ? TYPED(power_of_two)(rstd) : 1;
-    struct TYPED(row) one = {
-        .cols = args->cols,
-        .scaled = 1,
-        .has_g = 1,
-        .scale = scale,
-        .centre = mean * scale,
-        .staged = 1,
-        .x_source = TYPED(row_source)(args->x, row, args->x_stride, args->x_type, stage != NULL ? stage->x : NULL),
-        .dy_source = TYPED(row_source)(args->dy, row, args->dy_stride, args->dy_type, stage != NULL ? stage->dy : NULL),
-        .gamma_source = {args->gamma, args->param_type, NULL},
-    };
+    struct TYPED(row) one = TYPED(backward_row)(args, row);
+    sums->mean[lane] = one.centre;
+    sums->rstd[lane] = ((const REAL *)args->rstd)[row];
+    one.scaled = scaled;
+    one.scale = scaled ? REALED(power_of_two)(sums->rstd[lane]) : 1;
+    one.centre *= one.scale;
+    sums->scale[lane] = one.scale;
+#if IS_16_BITS
+    (void)stage;
+    one.g_centre = args->has_mean ? TYPED(guess_mean)(&sums->sample, one.dy, one.gamma, 1) : 0;
+#else
     if (stage != NULL) {
+        one.staged = 1;
+        one.x_source = REALED(row_source)(args->x, row, args->x_stride, args->x_type, stage->x);
+        one.dy_source = REALED(row_source)(args->dy, row, args->dy_stride, args->dy_type, stage->dy);
         one.gamma_source = stage->gamma;
     }
-    sums->mean[lane] = mean;
-    sums->rstd[lane] = rstd;
-    sums->scale[lane] = scale;
     if (args->has_mean) {
-        one.g_centre = TYPED(guess_staged_mean)(&sums->sample, &one.dy_source, &one.gamma_source, 1);
-        sums->g_centre[lane] = one.g_centre;
+        one.g_centre = stage != NULL ? TYPED(guess_staged_mean)(&sums->sample, &one.dy_source, &one.gamma_source, 1)
+                                     : TYPED(guess_mean)(&sums->sample, one.dy, one.gamma, 1);
     }
-    TYPED(sum_backward)(one, args->has_mean, args->gamma != NULL, sums->sum + lane, sums->lost + lane, pitch);
-}
-
-static KERNEL_INLINE void TYPED(finish_backward)(struct TYPED(backward_moments) * m, struct TYPED(backward_sums) * sums,
-                                                 size_t rows, size_t cols, int has_mean)
-{
-    const vec zero = vec_set1(0);
-    const struct TYPED(places) at = TYPED(places_of)(TYPED(quantities)(has_mean, 1), rows);
-    REAL totals[4 * BATCH_ROWS], totals_lost[4 * BATCH_ROWS];
-    TYPED(total)(sums->sum, sums->lost, at, cols > BLOCK, totals, totals_lost);
-    const struct TYPED(two_part) gc = TYPED(mean_of)(0, &at, totals, totals_lost, cols);
-    const struct TYPED(two_part) c = TYPED(mean_of)(1, &at, totals, totals_lost, cols);
-    const struct TYPED(two_part) g = TYPED(mean_of)(2, &at, totals, totals_lost, cols);
-    const struct TYPED(two_part) g_mean = TYPED(two_sum)(vec_load(sums->g_centre), vec_sub(zero, g.sum));
-    const vec mean = vec_load(sums->mean), rstd = vec_load(sums->rstd);
-    const vec scaled_rstd = vec_div(rstd, vec_load(sums->scale));
-    const vec shift = vec_mul(vec_add(c.sum, c.lost), scaled_rstd);
-    const vec two_xhat = vec_mul(vec_add(mean, mean), rstd), square = vec_mul(two_xhat, two_xhat);
-    /* With one column x is the mean, and xhat is to be 0. */
-    const vec limit = vec_set1(cols > 1 ? 1 : 0);
-    vec_store(m->centre, vec_if_less(square, limit, zero, mean));
-    vec_store(m->rstd, rstd);
-    vec_store(m->xhat_shift, vec_if_less(square, limit, vec_fnma(mean, rstd, shift), shift));
-    vec_store(m->g_mean, g_mean.sum);
-    vec_store(m->dx_shift, vec_mul(vec_sub(g.lost, g_mean.lost), rstd));
-    vec_store(m->g_xhat_mean, vec_mul(vec_add(vec_fnma(c.sum, g.sum, gc.sum), gc.lost), scaled_rstd));
-    const vec product = vec_load(totals), size = vec_if_less(product, zero, vec_sub(zero, product), product);
-    const vec out_of_range = vec_set1((REAL)OUT_OF_RANGE);
-    vec verdict = vec_if_less(square, limit, vec_set1((REAL)DIRECT), vec_set1((REAL)CENTRED));
-    verdict = vec_if_less(size, vec_set1((REAL)REAL_TINY), out_of_range, verdict);
-    vec_store(m->verdict, vec_if_less(size, vec_set1(REAL_MAX), verdict, out_of_range));
+#endif
+    sums->g_centre[lane] = one.g_centre;
+    one.has_mean = args->has_mean;
+    one.has_gamma = args->gamma != NULL;
+    TYPED(sum_blocks)(&one, 0, sums->sum + lane, sums->lost + lane, pitch);
 }
 
 /* The moments of one row whose products are out of range, into the given lane of m. */
-static NOINLINE void TYPED(careful_backward)(struct TYPED(backward_moments) * m, size_t lane,
+static NOINLINE void TYPED(careful_backward)(struct REALED(backward_moments) * m, size_t lane,
                                              const struct lnorm_backward_args *args,
                                              struct TYPED(backward_stage) * stage, size_t row)
 {
-    const size_t pitch = TYPED(places_of)(TYPED(quantities)(args->has_mean, 1), 1).pitch;
-    struct TYPED(backward_sums) sums;
-    struct TYPED(backward_moments) one;
-    TYPED(no_backward_sums)(&sums, args->cols);
-    TYPED(sum_staged_backward_row)(&sums, 0, pitch, args, stage, row, 1);
-    TYPED(finish_backward)(&one, &sums, 1, args->cols, args->has_mean);
+    const size_t pitch = REALED(places_of)(REALED(quantities)(args->has_mean, 1), 1).pitch;
+    struct REALED(backward_sums) sums;
+    struct REALED(backward_moments) one;
+    REALED(no_backward_sums)(&sums, args->cols);
+    TYPED(sum_other_backward_row)(&sums, 0, pitch, args, stage, row, 1);
+    REALED(finish_backward)(&one, &sums, 1, args->cols, args->has_mean);
     m->xhat_shift[lane] = one.xhat_shift[0];
     m->g_mean[lane] = one.g_mean[0];
     m->g_xhat_mean[lane] = one.g_xhat_mean[0];
@@ -192,10 +133,12 @@ static NOINLINE void TYPED(careful_backward)(struct TYPED(backward_moments) * m,
 
 /* A group, and what is wanted of it. */
 struct TYPED(group) {
-    const REAL *dy, *x, *gamma;
-    REAL *dx, *dgamma, *dbeta;
+    const ELEMENT *dy, *x;
+    const REAL *gamma;
+    ELEMENT *dx;
+    REAL *dgamma, *dbeta;
     ptrdiff_t dy_stride, x_stride, dx_stride;
-    const struct TYPED(backward_moments) * m;
+    const struct REALED(backward_moments) * m;
     size_t lane; /* of its first row */
     int direct;  /* all verdicts are */
 };
@@ -209,21 +152,21 @@ struct TYPED(tile) {
 static KERNEL_INLINE void TYPED(compute_rows)(struct TYPED(tile) * to, const struct TYPED(group) * group, size_t r,
                                               size_t rows, size_t i, size_t vecs, size_t n)
 {
-    const struct TYPED(backward_moments) *const m = group->m;
+    const struct REALED(backward_moments) *const m = group->m;
     vec *dx = to->dx;
     for (size_t end = r + rows; r < end; r++) {
         const size_t lane = group->lane + r;
-        const REAL *const dys = group->dy + (ptrdiff_t)r * group->dy_stride + i;
-        const REAL *const xs = group->x + (ptrdiff_t)r * group->x_stride + i;
+        const ELEMENT *const dys = group->dy + (ptrdiff_t)r * group->dy_stride + i;
+        const ELEMENT *const xs = group->x + (ptrdiff_t)r * group->x_stride + i;
         const vec centre = vec_set1(m->centre[lane]), rstd = vec_set1(m->rstd[lane]);
         const vec xhat_shift = vec_set1(m->xhat_shift[lane]), dx_shift = vec_set1(m->dx_shift[lane]);
         const vec g_mean = vec_set1(m->g_mean[lane]), g_xhat_mean = vec_set1(m->g_xhat_mean[lane]);
         for (size_t v = 0; v < vecs; v++) {
-            const vec dy = TYPED(load)(dys + v * LANES, n);
-            const vec x = TYPED(load)(xs + v * LANES, n);
+            const vec dy = TYPED(read)(dys + v * LANES, n);
+            const vec x = TYPED(read)(xs + v * LANES, n);
             const vec xhat =
                 group->direct ? vec_fma(x, rstd, xhat_shift) : vec_fnma(vec_sub(centre, x), rstd, xhat_shift);
-            const vec g = group->gamma != NULL ? vec_fms(dy, TYPED(load)(group->gamma + i + v * LANES, n), g_mean)
+            const vec g = group->gamma != NULL ? vec_fms(dy, REALED(load)(group->gamma + i + v * LANES, n), g_mean)
                                                : vec_sub(dy, g_mean);
             to->dgamma[v] = r == 0 ? vec_mul(dy, xhat) : vec_fma(dy, xhat, to->dgamma[v]);
             to->dbeta[v] = r == 0 ? dy : vec_add(to->dbeta[v], dy);
@@ -238,7 +181,7 @@ static KERNEL_INLINE void TYPED(store_rows)(const struct TYPED(tile) * from, con
     const vec *dx = from->dx;
     for (size_t end = r + rows; r < end; r++) {
         for (size_t v = 0; v < vecs; v++) {
-            TYPED(store)(group->dx + (ptrdiff_t)r * group->dx_stride + i + v * LANES, *dx++, n);
+            TYPED(write)(group->dx + (ptrdiff_t)r * group->dx_stride + i + v * LANES, *dx++, n);
         }
     }
 }
@@ -249,10 +192,10 @@ static KERNEL_INLINE void TYPED(add_tile)(struct TYPED(tile) * to, const struct 
 {
     for (size_t v = 0; v < vecs; v++) {
         if (group->dgamma != NULL) {
-            to->dgamma[v] = vec_add(TYPED(load)(group->dgamma + i + v * LANES, n), to->dgamma[v]);
+            to->dgamma[v] = vec_add(REALED(load)(group->dgamma + i + v * LANES, n), to->dgamma[v]);
         }
         if (group->dbeta != NULL) {
-            to->dbeta[v] = vec_add(TYPED(load)(group->dbeta + i + v * LANES, n), to->dbeta[v]);
+            to->dbeta[v] = vec_add(REALED(load)(group->dbeta + i + v * LANES, n), to->dbeta[v]);
         }
     }
 }
@@ -262,10 +205,10 @@ static KERNEL_INLINE void TYPED(store_tile)(const struct TYPED(tile) * from, con
 {
     for (size_t v = 0; v < vecs; v++) {
         if (group->dgamma != NULL) {
-            TYPED(store)(group->dgamma + i + v * LANES, from->dgamma[v], n);
+            REALED(store)(group->dgamma + i + v * LANES, from->dgamma[v], n);
         }
         if (group->dbeta != NULL) {
-            TYPED(store)(group->dbeta + i + v * LANES, from->dbeta[v], n);
+            REALED(store)(group->dbeta + i + v * LANES, from->dbeta[v], n);
         }
     }
 }
@@ -350,6 +293,7 @@ static NOINLINE void TYPED(apply_rows)(struct TYPED(group) group, size_t rows, s
     }
 }
 
+#if !IS_16_BITS
 /* The second pass over staged rows, at most a group, block by block; `row` is the first one's place among all. */
 static NOINLINE void TYPED(apply_staged_rows)(const struct lnorm_backward_args *args,
                                               struct TYPED(backward_stage) * stage, struct TYPED(group) group,
@@ -360,30 +304,33 @@ static NOINLINE void TYPED(apply_staged_rows)(const struct lnorm_backward_args *
     for (size_t i = 0; i < args->cols; i += width) {
         const size_t n = args->cols - i < width ? args->cols - i : width;
         for (size_t r = 0; r < rows; r++) {
-            const struct TYPED(source) x = TYPED(row_source)(args->x, row + r, args->x_stride, args->x_type, NULL);
-            const struct TYPED(source) dy = TYPED(row_source)(args->dy, row + r, args->dy_stride, args->dy_type, NULL);
-            TYPED(widen)(stage->x + r * width, x.at + i * stored_size(x.type), x.type, n);
-            TYPED(widen)(stage->dy + r * width, dy.at + i * stored_size(dy.type), dy.type, n);
+            const struct REALED(source) x = REALED(row_source)(args->x, row + r, args->x_stride, args->x_type, NULL);
+            const struct REALED(source) dy =
+                REALED(row_source)(args->dy, row + r, args->dy_stride, args->dy_type, NULL);
+            REALED(widen)(stage->x + r * width, x.at + i * stored_size(x.type), x.type, n);
+            REALED(widen)(stage->dy + r * width, dy.at + i * stored_size(dy.type), dy.type, n);
         }
         group.x = stage->x;
         group.dy = stage->dy;
         group.x_stride = group.dy_stride = group.dx_stride = (ptrdiff_t)width;
-        group.gamma = TYPED(fetch)(&stage->gamma, i, n);
+        group.gamma = REALED(fetch)(&stage->gamma, i, n);
         group.dx = args->dx != NULL ? stage->dx : NULL;
         group.dgamma = dgamma != NULL ? dgamma + i : NULL;
         group.dbeta = dbeta != NULL ? dbeta + i : NULL;
         TYPED(apply_rows)(group, rows, n, direct);
         for (size_t r = 0; r < rows && args->dx != NULL; r++) {
-            char *const dx = TYPED(row_target)(args->dx, row + r, args->dx_stride, args->x_type);
-            TYPED(narrow)(dx + i * stored_size(args->x_type), args->x_type, stage->dx + r * width, n);
+            char *const dx = REALED(row_target)(args->dx, row + r, args->dx_stride, args->x_type);
+            REALED(narrow)(dx + i * stored_size(args->x_type), args->x_type, stage->dx + r * width, n);
         }
     }
 }
 
+#endif
+
 /* The second pass over rows `lane` and following of the batch that m is of; `row` is the first one's place among all.
  */
 static NOINLINE void TYPED(backward_rows)(const struct lnorm_backward_args *args, struct TYPED(backward_stage) * stage,
-                                          struct TYPED(backward_moments) * m, size_t row, size_t lane, size_t rows,
+                                          struct REALED(backward_moments) * m, size_t row, size_t lane, size_t rows,
                                           REAL *dgamma, REAL *dbeta)
 {
     int direct = 1;
@@ -394,52 +341,24 @@ static NOINLINE void TYPED(backward_rows)(const struct lnorm_backward_args *args
         direct &= m->verdict[lane + r] == (REAL)DIRECT;
     }
     struct TYPED(group) group = {.gamma = args->gamma, .dgamma = dgamma, .dbeta = dbeta, .m = m, .lane = lane};
-    if (stage == NULL) {
-        group.dy = (const REAL *)args->dy + (ptrdiff_t)row * args->dy_stride;
-        group.x = (const REAL *)args->x + (ptrdiff_t)row * args->x_stride;
-        group.dx = args->dx != NULL ? (REAL *)args->dx + (ptrdiff_t)row * args->dx_stride : NULL;
-        group.dy_stride = args->dy_stride;
-        group.x_stride = args->x_stride;
-        group.dx_stride = args->dx_stride;
-        TYPED(apply_rows)(group, rows, args->cols, direct);
+#if !IS_16_BITS
+    if (stage != NULL) {
+        for (size_t together; rows > 0; rows -= together) {
+            together = rows < GROUP_ROWS ? 1 : GROUP_ROWS;
+            TYPED(apply_staged_rows)(args, stage, group, row, together, direct);
+            row += together;
+            group.lane += together;
+        }
         return;
     }
-    for (size_t together; rows > 0; rows -= together) {
-        together = rows < GROUP_ROWS ? 1 : GROUP_ROWS;
-        TYPED(apply_staged_rows)(args, stage, group, row, together, direct);
-        row += together;
-        group.lane += together;
-    }
-}
-
-static KERNEL_INLINE REAL *TYPED(slab_array)(const struct lnorm_backward_args *args, size_t slab, size_t which,
-                                             size_t array)
-{
-    return (REAL *)args->workspace + ((slab * 2 + which) * LNORM_SLAB_ARRAYS + array) * args->cols;
-}
-
-static void TYPED(set_zero)(REAL *array, size_t n)
-{
-    size_t i = 0;
-    for (; i + LANES <= n; i += LANES) {
-        vec_store(array + i, vec_set1(0));
-    }
-    if (i < n) {
-        vec_store_first(array + i, vec_set1(0), n - i);
-    }
-}
-
-/* Carries the sums of one block of rows on into (high, low), whose sum is the sum so far, and makes them 0. */
-static void TYPED(fold)(REAL *block, REAL *high, REAL *low, size_t cols)
-{
-    for (size_t i = 0; i < cols; i += LANES) {
-        const size_t n = cols - i < LANES ? cols - i : LANES;
-        vec sum = TYPED(load)(high + i, n), lost = TYPED(load)(low + i, n);
-        TYPED(add_exactly)(&sum, &lost, TYPED(load)(block + i, n));
-        TYPED(store)(high + i, sum, n);
-        TYPED(store)(low + i, lost, n);
-        TYPED(store)(block + i, vec_set1(0), n);
-    }
+#endif
+    group.dy = (const ELEMENT *)args->dy + (ptrdiff_t)row * args->dy_stride;
+    group.x = (const ELEMENT *)args->x + (ptrdiff_t)row * args->x_stride;
+    group.dx = args->dx != NULL ? (ELEMENT *)args->dx + (ptrdiff_t)row * args->dx_stride : NULL;
+    group.dy_stride = args->dy_stride;
+    group.x_stride = args->x_stride;
+    group.dx_stride = args->dx_stride;
+    TYPED(apply_rows)(group, rows, args->cols, direct);
 }
 
 /* Bytes of x and dy of a batch: they stay in the second cache from the first pass to the second. */
@@ -462,15 +381,15 @@ static NOINLINE void TYPED(backward_slab)(const struct lnorm_backward_args *args
     REAL *to[2] = {args->dgamma, args->dbeta};
     for (size_t which = 0; which < 2; which++) {
         if (to[which] != NULL && !direct) {
-            to[which] = TYPED(slab_array)(args, slab, which, LNORM_SLAB_BLOCK);
-            TYPED(set_zero)(to[which], LNORM_SLAB_ARRAYS * cols);
+            to[which] = REALED(slab_array)(args, slab, which, LNORM_SLAB_BLOCK);
+            REALED(set_zero)(to[which], LNORM_SLAB_ARRAYS * cols);
         } else if (to[which] != NULL) {
-            TYPED(set_zero)(to[which], cols);
+            REALED(set_zero)(to[which], cols);
         }
     }
-    struct TYPED(backward_sums) sums;
-    struct TYPED(backward_moments) m;
-    TYPED(no_backward_sums)(&sums, cols);
+    struct REALED(backward_sums) sums;
+    struct REALED(backward_moments) m;
+    REALED(no_backward_sums)(&sums, cols);
 
     /* As in forward, the first pass of one batch goes along with the second pass of the one before. */
     size_t rows = 0;
@@ -478,14 +397,14 @@ static NOINLINE void TYPED(backward_slab)(const struct lnorm_backward_args *args
         const size_t block_end = first / LNORM_BLOCK_ROWS * LNORM_BLOCK_ROWS + LNORM_BLOCK_ROWS;
         const size_t left = (block_end < end ? block_end : end) - first;
         const size_t next_rows = left < batch ? left : batch;
-        const size_t pitch = TYPED(places_of)(TYPED(quantities)(args->has_mean, 1), next_rows).pitch;
+        const size_t pitch = REALED(places_of)(REALED(quantities)(args->has_mean, 1), next_rows).pitch;
         if (rows > 0) {
-            TYPED(finish_backward)(&m, &sums, rows, cols, args->has_mean);
+            REALED(finish_backward)(&m, &sums, rows, cols, args->has_mean);
         }
         for (size_t r = 0; r < rows || r < next_rows; r += turn) {
             for (size_t q = r; q < next_rows && q < r + turn; q++) {
                 if (stage != NULL) {
-                    TYPED(sum_staged_backward_row)(&sums, q, pitch, args, stage, first + q, 0);
+                    TYPED(sum_other_backward_row)(&sums, q, pitch, args, stage, first + q, 0);
                 } else {
                     TYPED(sum_backward_row)(&sums, q, pitch, args, first + q);
                 }
@@ -498,8 +417,8 @@ static NOINLINE void TYPED(backward_slab)(const struct lnorm_backward_args *args
         if (rows > 0 && !direct && (first % LNORM_BLOCK_ROWS == 0 || first == end)) {
             for (size_t which = 0; which < 2; which++) {
                 if (to[which] != NULL) {
-                    TYPED(fold)(to[which], TYPED(slab_array)(args, slab, which, LNORM_SLAB_HIGH),
-                                TYPED(slab_array)(args, slab, which, LNORM_SLAB_LOW), cols);
+                    REALED(fold)(to[which], REALED(slab_array)(args, slab, which, LNORM_SLAB_HIGH),
+                                 REALED(slab_array)(args, slab, which, LNORM_SLAB_LOW), cols);
                 }
             }
         }
@@ -508,39 +427,37 @@ static NOINLINE void TYPED(backward_slab)(const struct lnorm_backward_args *args
     }
 }
 
+#if IS_16_BITS
+/* With a gamma of 16 bits too, which is widened once for all rows. */
+static NOINLINE void TYPED(backward_widened)(const struct lnorm_backward_args *args, size_t slab)
+{
+    struct lnorm_backward_args wide = *args;
+    REAL gamma[LNORM_WIDENED_COLS];
+    REALED(widen)(gamma, args->gamma, args->param_type, args->cols);
+    wide.gamma = gamma;
+    TYPED(backward_slab)(&wide, slab, NULL);
+}
+#else
 static NOINLINE void TYPED(backward_staged)(const struct lnorm_backward_args *args, size_t slab)
 {
     struct TYPED(backward_stage) stage;
-    stage.gamma = TYPED(parameter)(args->gamma, args->param_type, stage.gamma_block, args->cols);
+    stage.gamma = REALED(parameter)(args->gamma, args->param_type, stage.gamma_block, args->cols);
     TYPED(backward_slab)(args, slab, &stage);
 }
+#endif
 
 static void TYPED(backward)(const struct lnorm_backward_args *args, size_t slab)
 {
+#if IS_16_BITS
+    if (args->param_type != REAL_TYPE && args->gamma != NULL) {
+        TYPED(backward_widened)(args, slab);
+        return;
+    }
+#else
     if (args->staged) {
         TYPED(backward_staged)(args, slab);
-    } else {
-        TYPED(backward_slab)(args, slab, NULL);
+        return;
     }
-}
-
-/* dgamma and dbeta of the columns from first_col to end_col, from the workspace. */
-static void TYPED(backward_merge)(const struct lnorm_backward_args *args, size_t first_col, size_t end_col)
-{
-    REAL *const sums[2] = {args->dgamma, args->dbeta};
-    for (size_t i = first_col; i < end_col; i += LANES) {
-        const size_t n = end_col - i < LANES ? end_col - i : LANES;
-        for (size_t which = 0; which < 2; which++) {
-            if (sums[which] == NULL) {
-                continue;
-            }
-            vec sum = vec_set1(0), lost = vec_set1(0);
-            for (size_t slab = 0; slab < args->slabs; slab++) {
-                TYPED(add_exactly)(&sum, &lost,
-                                   TYPED(load)(TYPED(slab_array)(args, slab, which, LNORM_SLAB_HIGH) + i, n));
-                lost = vec_add(lost, TYPED(load)(TYPED(slab_array)(args, slab, which, LNORM_SLAB_LOW) + i, n));
-            }
-            TYPED(store)(sums[which] + i, vec_add(sum, lost), n);
-        }
-    }
+#endif
+    TYPED(backward_slab)(args, slab, NULL);
 }

@@ -11,8 +11,7 @@
 #endif
 
 /* Strides count elements from one row to the next. Pointers may be NULL where the public call says so. Types are
- * lnorm_types; where `staged`, one of them at least is not that of the arithmetic. Statistics, dgamma and dbeta always
- * have that type. */
+ * lnorm_types. Statistics, dgamma and dbeta have the type of the arithmetic. */
 struct lnorm_forward_args {
     const void *x, *gamma, *beta;
     void *y, *mean, *rstd;
@@ -47,7 +46,11 @@ struct lnorm_typed_kernels {
     void (*backward_merge)(const struct lnorm_backward_args *args, size_t first_col, size_t end_col);
 };
 
-enum { LNORM_KERNELS_F32, LNORM_KERNELS_F64, LNORM_KERNEL_TYPES };
+/* By the type of x and y. Where they differ, or parameters of 16 bits have more columns than the kernels widen at once,
+ * it is that of f32, with `staged`. */
+enum { LNORM_KERNELS_F32, LNORM_KERNELS_F64, LNORM_KERNELS_F16, LNORM_KERNELS_BF16, LNORM_KERNEL_TYPES };
+
+#define LNORM_WIDENED_COLS ((size_t)4096)
 
 struct lnorm_kernels {
     const char *name;

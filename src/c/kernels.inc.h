@@ -19,7 +19,7 @@ static INLINE size_t stored_size(int type)
     return type == LNORM_F64 ? 8 : type == LNORM_F32 ? 4 : 2;
 }
 
-#define TYPE f32
+#define REAL_NAME f32
 #define REAL float
 #define REAL_TYPE LNORM_F32
 #define HAS_16_BITS 1
@@ -30,11 +30,36 @@ static INLINE size_t stored_size(int type)
 #define REAL_BITS uint32_t
 #define REAL_FRACTION_BITS 23
 #define REAL_EXPONENT_MASK ((uint32_t)0xff)
+#include "sums.inc.h"
 #include "stage.inc.h"
+#include "moments.inc.h"
+
+#define TYPE f32
+#define ELEMENT float
+#define IS_16_BITS 0
 #include "row_sums.inc.h"
 #include "forward_kernel.inc.h"
 #include "backward_kernel.inc.h"
 #undef TYPE
+#undef ELEMENT
+#undef IS_16_BITS
+
+#define ELEMENT uint16_t
+#define IS_16_BITS 1
+#define TYPE f16
+#include "row_sums.inc.h"
+#include "forward_kernel.inc.h"
+#include "backward_kernel.inc.h"
+#undef TYPE
+#define TYPE bf16
+#include "row_sums.inc.h"
+#include "forward_kernel.inc.h"
+#include "backward_kernel.inc.h"
+#undef TYPE
+#undef ELEMENT
+#undef IS_16_BITS
+
+#undef REAL_NAME
 #undef REAL
 #undef REAL_TYPE
 #undef HAS_16_BITS
@@ -46,7 +71,7 @@ static INLINE size_t stored_size(int type)
 #undef REAL_FRACTION_BITS
 #undef REAL_EXPONENT_MASK
 
-#define TYPE f64
+#define REAL_NAME f64
 #define REAL double
 #define REAL_TYPE LNORM_F64
 #define HAS_16_BITS 0
@@ -57,7 +82,13 @@ static INLINE size_t stored_size(int type)
 #define REAL_BITS uint64_t
 #define REAL_FRACTION_BITS 52
 #define REAL_EXPONENT_MASK ((uint64_t)0x7ff)
+#include "sums.inc.h"
 #include "stage.inc.h"
+#include "moments.inc.h"
+
+#define TYPE f64
+#define ELEMENT double
+#define IS_16_BITS 0
 #include "row_sums.inc.h"
 #include "forward_kernel.inc.h"
 #include "backward_kernel.inc.h"
@@ -70,5 +101,7 @@ static INLINE size_t stored_size(int type)
 const struct lnorm_kernels LNORM_TABLE(ISA) = {
     .name = LNORM_STRING(ISA),
     .typed = {[LNORM_KERNELS_F32] = {forward_f32, backward_f32, backward_merge_f32},
-              [LNORM_KERNELS_F64] = {forward_f64, backward_f64, backward_merge_f64}},
+              [LNORM_KERNELS_F64] = {forward_f64, backward_f64, backward_merge_f64},
+              [LNORM_KERNELS_F16] = {forward_f16, backward_f16, backward_merge_f32},
+              [LNORM_KERNELS_BF16] = {forward_bf16, backward_bf16, backward_merge_f32}},
 };

@@ -226,7 +226,8 @@ static size_t workspace_size(size_t rows, size_t cols, size_t element)
 /* ---- Checked calls
  * -------------------------------------------------------------------------------------------------*/
 
-static const size_t element_size[LNORM_KERNEL_TYPES] = {sizeof(float), sizeof(double)};
+/* Of what is computed with. */
+static const size_t element_size[LNORM_KERNEL_TYPES] = {sizeof(float), sizeof(double), sizeof(float), sizeof(float)};
 
 /* Of an lnorm_type. */
 static size_t size_in_memory(int type)
@@ -240,10 +241,10 @@ static size_t size_in_memory(int type)
 static void fill_nan(int type, void *array, size_t count)
 {
     for (size_t i = 0; array != NULL && i < count; i++) {
-        if (type == LNORM_KERNELS_F32) {
-            ((float *)array)[i] = NAN;
-        } else {
+        if (type == LNORM_KERNELS_F64) {
             ((double *)array)[i] = (double)NAN;
+        } else {
+            ((float *)array)[i] = NAN;
         }
     }
 }
@@ -254,7 +255,7 @@ static lnorm_status forward(int type, const struct lnorm_forward_args *args, con
     if (!args->has_mean && args->mean != NULL) {
         return LNORM_ERROR_NULL;
     }
-    if (!(args->eps >= 0 && args->eps <= (type == LNORM_KERNELS_F32 ? (double)FLT_MAX : DBL_MAX))) {
+    if (!(args->eps >= 0 && args->eps <= (type == LNORM_KERNELS_F64 ? DBL_MAX : (double)FLT_MAX))) {
         return LNORM_ERROR_EPS;
     }
     struct argument list[6];
@@ -390,8 +391,12 @@ static lnorm_status check_problem(const lnorm_problem *problem, struct types *ty
         (uint64_t)problem->norm > limit) {
         return LNORM_ERROR_SIZE;
     }
-    *types = (struct types){x == LNORM_F64 ? LNORM_KERNELS_F64 : LNORM_KERNELS_F32, x, y, param,
-                            x != LNORM_F64 && (x != LNORM_F32 || y != LNORM_F32 || param != LNORM_F32)};
+    *types = (struct types){.x = x, .y = y, .param = param};
+    types->staged = x != LNORM_F64 && (x != y || (param != LNORM_F32 && (uint64_t)problem->norm > LNORM_WIDENED_COLS));
+    types->kernels = x == LNORM_F64                    ? LNORM_KERNELS_F64
+                     : x == LNORM_F32 || types->staged ? LNORM_KERNELS_F32
+                     : x == LNORM_F16                  ? LNORM_KERNELS_F16
+                                                       : LNORM_KERNELS_BF16;
     return LNORM_OK;
 }
 

@@ -1,9 +1,9 @@
 /* Elements that are not REAL in memory: they are brought into a buffer, and out of one, a block at a time.
- * Parameters: TYPE, REAL, REAL_TYPE, HAS_16_BITS, and the vec_*.h of an instruction set.
+ * Parameters: REAL_NAME, REAL, REAL_TYPE, HAS_16_BITS, and the vec_*.h of an instruction set.
  */
 
 /* The elements of one argument of a row, absent where `at` is NULL; where they are not REAL, a buffer for a block. */
-struct TYPED(source) {
+struct REALED(source) {
     const char *at;
     int type;
     REAL *buffer;
@@ -11,20 +11,20 @@ struct TYPED(source) {
 
 /* A row of a tensor, to read and to write. */
 
-static INLINE struct TYPED(source)
-    TYPED(row_source)(const void *base, size_t row, ptrdiff_t stride, int type, REAL *buffer)
+static INLINE struct REALED(source)
+    REALED(row_source)(const void *base, size_t row, ptrdiff_t stride, int type, REAL *buffer)
 {
-    return (struct TYPED(source)){(const char *)base + (ptrdiff_t)row * stride * (ptrdiff_t)stored_size(type), type,
-                                  buffer};
+    return (struct REALED(source)){(const char *)base + (ptrdiff_t)row * stride * (ptrdiff_t)stored_size(type), type,
+                                   buffer};
 }
 
-static INLINE char *TYPED(row_target)(void *base, size_t row, ptrdiff_t stride, int type)
+static INLINE char *REALED(row_target)(void *base, size_t row, ptrdiff_t stride, int type)
 {
     return (char *)base + (ptrdiff_t)row * stride * (ptrdiff_t)stored_size(type);
 }
 
 /* n elements; `to` has room for whole vectors. */
-static NOINLINE void TYPED(widen)(REAL *to, const void *from, int type, size_t n)
+static NOINLINE void REALED(widen)(REAL *to, const void *from, int type, size_t n)
 {
     size_t i = 0;
 #if HAS_16_BITS
@@ -32,13 +32,13 @@ static NOINLINE void TYPED(widen)(REAL *to, const void *from, int type, size_t n
         const uint16_t *const p = from;
         uint16_t last[LANES] = {0};
         for (; i + LANES <= n; i += LANES) {
-            vec_store(to + i, type == LNORM_F16 ? vec_load_f16(p + i) : vec_load_bf16(p + i));
+            vec_store(to + i, type == LNORM_F16 ? vec_widen_f16(p + i) : vec_widen_bf16(p + i));
         }
         for (size_t j = i; j < n; j++) {
             last[j - i] = p[j];
         }
         if (i < n) {
-            vec_store(to + i, type == LNORM_F16 ? vec_load_f16(last) : vec_load_bf16(last));
+            vec_store(to + i, type == LNORM_F16 ? vec_widen_f16(last) : vec_widen_bf16(last));
         }
         return;
     }
@@ -54,7 +54,7 @@ static NOINLINE void TYPED(widen)(REAL *to, const void *from, int type, size_t n
 }
 
 /* n elements; whole vectors of `from` are read. */
-static NOINLINE void TYPED(narrow)(void *to, int type, const REAL *from, size_t n)
+static NOINLINE void REALED(narrow)(void *to, int type, const REAL *from, size_t n)
 {
     size_t i = 0;
 #if HAS_16_BITS
@@ -64,9 +64,9 @@ static NOINLINE void TYPED(narrow)(void *to, int type, const REAL *from, size_t 
         for (; i < n; i += LANES) {
             uint16_t *const at = n - i < LANES ? last : p + i;
             if (type == LNORM_F16) {
-                vec_store_f16(at, vec_load(from + i));
+                vec_narrow_f16(at, vec_load(from + i));
             } else {
-                vec_store_bf16(at, vec_load(from + i));
+                vec_narrow_bf16(at, vec_load(from + i));
             }
         }
         for (size_t j = n / LANES * LANES; j < n; j++) {
@@ -88,24 +88,36 @@ static NOINLINE void TYPED(narrow)(void *to, int type, const REAL *from, size_t 
 }
 
 /* n elements from the i-th on, at most a block: where they are, or in the buffer; NULL where the argument is absent. */
-static INLINE const REAL *TYPED(fetch)(const struct TYPED(source) * from, size_t i, size_t n)
+static INLINE const REAL *REALED(fetch)(const struct REALED(source) * from, size_t i, size_t n)
 {
     if (from->at == NULL || from->type == REAL_TYPE) {
         return from->at != NULL ? (const REAL *)from->at + i : NULL;
     }
-    TYPED(widen)(from->buffer, from->at + i * stored_size(from->type), from->type, n);
+    REALED(widen)(from->buffer, from->at + i * stored_size(from->type), from->type, n);
     return from->buffer;
 }
 
 /* Where n elements from the i-th on are to be written before they are `put`: where they belong, or the buffer. */
-static INLINE REAL *TYPED(place)(char *to, int type, REAL *buffer, size_t i)
+static INLINE REAL *REALED(place)(char *to, int type, REAL *buffer, size_t i)
 {
     return type == REAL_TYPE ? (REAL *)to + i : buffer;
 }
 
-static INLINE void TYPED(put)(char *to, int type, const REAL *buffer, size_t i, size_t n)
+static INLINE void REALED(put)(char *to, int type, const REAL *buffer, size_t i, size_t n)
 {
     if (type != REAL_TYPE) {
-        TYPED(narrow)(to + i * stored_size(type), type, buffer, n);
+        REALED(narrow)(to + i * stored_size(type), type, buffer, n);
     }
+}
+
+/* gamma or beta: where it fits into the block that it is given, widened once for all rows. */
+static INLINE struct REALED(source) REALED(parameter)(const void *array, int type, REAL *block, size_t cols)
+{
+    struct REALED(source) source = {array, type, block};
+    if (array != NULL && type != REAL_TYPE && cols <= BLOCK) {
+        REALED(widen)(block, array, type, cols);
+        source.at = (const char *)block;
+        source.type = REAL_TYPE;
+    }
+    return source;
 }

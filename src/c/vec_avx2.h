@@ -111,12 +111,12 @@ static INLINE vec_f32 vec_odd_f32(vec_f32 a, vec_f32 b, int unit)
     return unit == 8 ? (vec_f32){a.b, b.b} : (vec_f32){odd_f32(a.a, b.a, unit), odd_f32(a.b, b.b, unit)};
 }
 
-static INLINE vec_f32 vec_load_f16(const uint16_t *p)
+static INLINE vec_f32 vec_widen_f16(const uint16_t *p)
 {
     return (vec_f32){_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)),
                      _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(p + 8)))};
 }
-static INLINE void vec_store_f16(uint16_t *p, vec_f32 v)
+static INLINE void vec_narrow_f16(uint16_t *p, vec_f32 v)
 {
     _mm_storeu_si128((__m128i *)p, _mm256_cvtps_ph(v.a, _MM_FROUND_TO_NEAREST_INT));
     _mm_storeu_si128((__m128i *)(p + 8), _mm256_cvtps_ph(v.b, _MM_FROUND_TO_NEAREST_INT));
@@ -126,7 +126,7 @@ static INLINE __m256 load_bf16(const uint16_t *p)
     const __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p));
     return _mm256_castsi256_ps(_mm256_slli_epi32(wide, 16));
 }
-static INLINE vec_f32 vec_load_bf16(const uint16_t *p)
+static INLINE vec_f32 vec_widen_bf16(const uint16_t *p)
 {
     return (vec_f32){load_bf16(p), load_bf16(p + 8)};
 }
@@ -140,7 +140,7 @@ static INLINE __m256i round_bf16(__m256 v)
     const __m256i is_nan = _mm256_castps_si256(_mm256_cmp_ps(v, v, _CMP_UNORD_Q));
     return _mm256_srli_epi32(_mm256_blendv_epi8(rounded, quiet, is_nan), 16);
 }
-static INLINE void vec_store_bf16(uint16_t *p, vec_f32 v)
+static INLINE void vec_narrow_bf16(uint16_t *p, vec_f32 v)
 {
     const __m256i packed = _mm256_packus_epi32(round_bf16(v.a), round_bf16(v.b));
     _mm256_storeu_si256((__m256i *)p, _mm256_permute4x64_epi64(packed, 0xd8));

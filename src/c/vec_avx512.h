@@ -107,20 +107,20 @@ static INLINE vec_f32 vec_odd_f32(vec_f32 a, vec_f32 b, int unit)
     return _mm512_castpd_ps(odd_f64(_mm512_castps_pd(a), _mm512_castps_pd(b), unit / 2));
 }
 
-static INLINE vec_f32 vec_load_f16(const uint16_t *p)
+static INLINE vec_f32 vec_widen_f16(const uint16_t *p)
 {
     return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
 }
-static INLINE void vec_store_f16(uint16_t *p, vec_f32 v)
+static INLINE void vec_narrow_f16(uint16_t *p, vec_f32 v)
 {
     _mm256_storeu_si256((__m256i *)p, _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
 }
-static INLINE vec_f32 vec_load_bf16(const uint16_t *p)
+static INLINE vec_f32 vec_widen_bf16(const uint16_t *p)
 {
     const __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p));
     return _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));
 }
-static INLINE void vec_store_bf16(uint16_t *p, vec_f32 v)
+static INLINE void vec_narrow_bf16(uint16_t *p, vec_f32 v)
 {
     const __m512i bits = _mm512_castps_si512(v),
                   odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));

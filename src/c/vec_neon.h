@@ -123,7 +123,7 @@ static INLINE float32x4_t load_f16(const uint16_t *p)
 {
     return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p)));
 }
-static INLINE vec_f32 vec_load_f16(const uint16_t *p)
+static INLINE vec_f32 vec_widen_f16(const uint16_t *p)
 {
     return (vec_f32){load_f16(p), load_f16(p + 4), load_f16(p + 8), load_f16(p + 12)};
 }
@@ -131,7 +131,7 @@ static INLINE void store_f16(uint16_t *p, float32x4_t v)
 {
     vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(v)));
 }
-static INLINE void vec_store_f16(uint16_t *p, vec_f32 v)
+static INLINE void vec_narrow_f16(uint16_t *p, vec_f32 v)
 {
     store_f16(p, v.a);
     store_f16(p + 4, v.b);
@@ -142,7 +142,7 @@ static INLINE float32x4_t load_bf16(const uint16_t *p)
 {
     return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16));
 }
-static INLINE vec_f32 vec_load_bf16(const uint16_t *p)
+static INLINE vec_f32 vec_widen_bf16(const uint16_t *p)
 {
     return (vec_f32){load_bf16(p), load_bf16(p + 4), load_bf16(p + 8), load_bf16(p + 12)};
 }
@@ -153,7 +153,7 @@ static INLINE void store_bf16(uint16_t *p, float32x4_t v)
     const uint32x4_t quiet = vorrq_u32(bits, vdupq_n_u32(0x400000));
     vst1_u16(p, vshrn_n_u32(vbslq_u32(vceqq_f32(v, v), rounded, quiet), 16));
 }
-static INLINE void vec_store_bf16(uint16_t *p, vec_f32 v)
+static INLINE void vec_narrow_bf16(uint16_t *p, vec_f32 v)
 {
     store_bf16(p, v.a);
     store_bf16(p + 4, v.b);

@@ -205,7 +205,7 @@ static NOINLINE uint16_t bf16_of_float(float a)
     return (uint16_t)((a != a ? quiet : bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
 }
 
-static NOINLINE vec_f32 vec_load_f16(const uint16_t *p)
+static NOINLINE vec_f32 vec_widen_f16(const uint16_t *p)
 {
     vec_f32 v;
     ROLLED
@@ -215,7 +215,7 @@ static NOINLINE vec_f32 vec_load_f16(const uint16_t *p)
     return v;
 }
 
-static NOINLINE void vec_store_f16(uint16_t *p, vec_f32 v)
+static NOINLINE void vec_narrow_f16(uint16_t *p, vec_f32 v)
 {
     ROLLED
     for (int i = 0; i < 16; i++) {
@@ -223,7 +223,7 @@ static NOINLINE void vec_store_f16(uint16_t *p, vec_f32 v)
     }
 }
 
-static NOINLINE vec_f32 vec_load_bf16(const uint16_t *p)
+static NOINLINE vec_f32 vec_widen_bf16(const uint16_t *p)
 {
     vec_f32 v;
     ROLLED
@@ -233,7 +233,7 @@ static NOINLINE vec_f32 vec_load_bf16(const uint16_t *p)
     return v;
 }
 
-static NOINLINE void vec_store_bf16(uint16_t *p, vec_f32 v)
+static NOINLINE void vec_narrow_bf16(uint16_t *p, vec_f32 v)
 {
     ROLLED
     for (int i = 0; i < 16; i++) {

@@ -1,0 +1,221 @@
+/* What follows the sums of a batch of rows, one row a lane: the statistics of forward, the means of backward; and the
+ * sums over rows. The formulas are explained where they are used, in forward_kernel.inc.h and backward_kernel.inc.h.
+ * Parameters: as sums.inc.h, which comes before.
+ */
+
+/* ---- Forward ---- */
+
+/* What the sums of a batch give, one row a lane, all of scale * row. */
+struct REALED(moments) {
+    REAL mean[LANES], rstd[LANES], centre[LANES], rstd_lost[LANES], shift[LANES];
+    REAL verdict[LANES];
+};
+
+/* The per-lane sums of a batch, and the centres of its rows. */
+struct REALED(forward_sums) {
+    vec sum[2 * BATCH_ROWS], lost[2 * BATCH_ROWS];
+    REAL centre[LANES];
+};
+
+/* eps is that of the scaled rows. */
+static KERNEL_INLINE void REALED(finish_moments)(struct REALED(moments) * m, struct REALED(forward_sums) * sums,
+                                                 size_t rows, size_t cols, REAL eps, int has_mean)
+{
+    const vec zero = vec_set1(0), half = vec_set1((REAL)0.5), one = vec_set1(1);
+    REAL totals[3 * BATCH_ROWS], totals_lost[3 * BATCH_ROWS];
+    const struct REALED(places) at = REALED(places_of)(REALED(quantities)(has_mean, 0), rows);
+    REALED(total)(sums->sum, sums->lost, at, cols > BLOCK, totals, totals_lost);
+
+    const struct REALED(two_part) lo = REALED(mean_of)(1, &at, totals, totals_lost, cols);
+    const struct REALED(two_part) mean = REALED(two_sum)(vec_load(sums->centre), vec_sub(zero, lo.sum));
+    const vec mean_lost = vec_sub(mean.lost, lo.lost);
+
+    /* var + eps = square - lo*lo + eps, with what each rounding loses kept in `lost`. */
+    const struct REALED(two_part) square = REALED(mean_of)(0, &at, totals, totals_lost, cols);
+    const vec lo_square = vec_mul(lo.sum, lo.sum);
+    const vec lo_square_lost =
+        vec_fma(vec_add(lo.sum, lo.sum), lo.lost, vec_fma(lo.sum, lo.sum, vec_sub(zero, lo_square)));
+    const struct REALED(two_part) var = REALED(two_sum)(square.sum, vec_sub(zero, lo_square));
+    const struct REALED(two_part) v = REALED(two_sum)(var.sum, vec_set1(eps));
+    const vec lost = vec_add(vec_add(vec_sub(square.lost, lo_square_lost), var.lost), v.lost);
+
+    /* 1 / sqrt(v + lost), corrected to first order in what root, quotient and `lost` leave. */
+    const vec root = vec_sqrt(v.sum);
+    const vec inverse = vec_div(one, root);
+    const vec root_error = vec_mul(vec_mul(vec_add(vec_fnma(root, root, v.sum), lost), inverse), half);
+    const vec relative = vec_fnma(inverse, root_error, vec_fnma(inverse, root, one));
+    vec rstd = vec_fma(inverse, relative, inverse);
+    vec rstd_lost = vec_fma(inverse, relative, vec_sub(inverse, rstd));
+
+    /* A row without variance, and eps = 0: xhat is 0. What is not a number stays none. */
+    const vec nothing = vec_mul(v.sum, zero);
+    rstd = vec_if_less(zero, v.sum, rstd, nothing);
+    rstd_lost = vec_if_less(zero, v.sum, rstd_lost, nothing);
+
+    const vec two_mean = vec_add(mean.sum, mean.sum), two_mean_square = vec_mul(two_mean, two_mean);
+    const vec shift = vec_mul(mean_lost, rstd);
+    const vec out_of_range = vec_set1((REAL)OUT_OF_RANGE);
+    vec verdict = vec_if_less(two_mean_square, var.sum, vec_set1((REAL)DIRECT), vec_set1((REAL)CENTRED));
+    verdict = vec_if_less(var.sum, vec_add(lo_square, lo_square), vec_set1((REAL)OFF_CENTRE), verdict);
+    verdict = vec_if_less(v.sum, vec_set1((REAL)REAL_TINY), out_of_range, verdict);
+    verdict = vec_if_less(v.sum, vec_set1(REAL_MAX), verdict, out_of_range);
+    vec_store(m->mean, mean.sum);
+    vec_store(m->rstd, rstd);
+    vec_store(m->centre, vec_if_less(two_mean_square, var.sum, zero, mean.sum));
+    vec_store(m->rstd_lost, vec_if_less(two_mean_square, var.sum, zero, rstd_lost));
+    vec_store(m->shift, vec_sub(zero, vec_if_less(two_mean_square, var.sum, vec_fma(mean.sum, rstd, shift), shift)));
+    vec_store(m->verdict, verdict);
+}
+
+/* A power of two that brings the largest of |x| and sqrt(eps) near 1; 1 where there is nothing to scale. */
+static REAL REALED(choose_scale)(const struct REALED(source) * x, size_t cols, REAL eps)
+{
+    REAL largest = 0;
+    for (size_t i = 0; i < cols; i += BLOCK) {
+        const size_t n = cols - i < BLOCK ? cols - i : BLOCK;
+        const REAL *const block = REALED(fetch)(x, i, n);
+        for (size_t j = 0; j < n; j++) {
+            const REAL a = block[j] < 0 ? -block[j] : block[j];
+            if (!(a <= REAL_MAX)) {
+                return 1;
+            }
+            largest = a > largest ? a : largest;
+        }
+    }
+    for (; largest * largest < eps; largest = largest > 0 ? largest * 2 : REAL_MIN) {
+    }
+    REAL scale = 1;
+    if (largest > 0) {
+        for (; largest * scale > 1; scale *= (REAL)0.5) {
+        }
+        for (; largest * scale < (REAL)0.5 && scale < REAL_SCALE_LIMIT; scale *= 2) {
+        }
+    }
+    return scale;
+}
+
+/* ---- Backward ---- */
+
+/* What the second pass needs of a batch, one row a lane:
+ * xhat = fma(x - centre, rstd, xhat_shift), dx = fma(g - g_mean - xhat * g_xhat_mean, rstd, dx_shift).
+ * The centre is the mean, or 0 where |mean| is at most half of the deviation: then x has fewer roundings than x - mean.
+ */
+struct REALED(backward_moments) {
+    REAL centre[LANES], rstd[LANES], xhat_shift[LANES];
+    REAL g_mean[LANES], g_xhat_mean[LANES], dx_shift[LANES];
+    REAL verdict[LANES]; /* DIRECT where the centre is 0, CENTRED, or OUT_OF_RANGE */
+};
+
+/* The per-lane sums of a batch, and what they were taken with; c is multiplied by `scale`. */
+struct REALED(backward_sums) {
+    vec sum[3 * BATCH_ROWS], lost[3 * BATCH_ROWS];
+    REAL mean[LANES], rstd[LANES], g_centre[LANES], scale[LANES];
+    struct REALED(sample) sample;
+};
+
+/* The power of two below |a|, kept so far from the ends that its reciprocal is one too. */
+static KERNEL_INLINE REAL REALED(power_of_two)(REAL a)
+{
+    union {
+        REAL value;
+        REAL_BITS bits;
+    } u = {.value = a};
+    const REAL_BITS lowest = (REAL_BITS)1 << REAL_FRACTION_BITS;
+    const REAL_BITS highest = (REAL_EXPONENT_MASK - 2) << REAL_FRACTION_BITS;
+    u.bits &= REAL_EXPONENT_MASK << REAL_FRACTION_BITS;
+    u.bits = u.bits < lowest ? lowest : u.bits > highest ? highest : u.bits;
+    return u.value;
+}
+
+static KERNEL_INLINE void REALED(no_backward_sums)(struct REALED(backward_sums) * sums, size_t cols)
+{
+    vec_store(sums->mean, vec_set1(0));
+    vec_store(sums->rstd, vec_set1(1));
+    vec_store(sums->g_centre, vec_set1(0));
+    vec_store(sums->scale, vec_set1(1));
+    sums->sample = REALED(sample_of)(cols, 2);
+}
+
+static KERNEL_INLINE void REALED(finish_backward)(struct REALED(backward_moments) * m,
+                                                  struct REALED(backward_sums) * sums, size_t rows, size_t cols,
+                                                  int has_mean)
+{
+    const vec zero = vec_set1(0);
+    const struct REALED(places) at = REALED(places_of)(REALED(quantities)(has_mean, 1), rows);
+    REAL totals[4 * BATCH_ROWS], totals_lost[4 * BATCH_ROWS];
+    REALED(total)(sums->sum, sums->lost, at, cols > BLOCK, totals, totals_lost);
+    const struct REALED(two_part) gc = REALED(mean_of)(0, &at, totals, totals_lost, cols);
+    const struct REALED(two_part) c = REALED(mean_of)(1, &at, totals, totals_lost, cols);
+    const struct REALED(two_part) g = REALED(mean_of)(2, &at, totals, totals_lost, cols);
+    const struct REALED(two_part) g_mean = REALED(two_sum)(vec_load(sums->g_centre), vec_sub(zero, g.sum));
+    const vec mean = vec_load(sums->mean), rstd = vec_load(sums->rstd);
+    const vec scaled_rstd = vec_div(rstd, vec_load(sums->scale));
+    const vec shift = vec_mul(vec_add(c.sum, c.lost), scaled_rstd);
+    const vec two_xhat = vec_mul(vec_add(mean, mean), rstd), square = vec_mul(two_xhat, two_xhat);
+    /* With one column x is the mean, and xhat is to be 0. */
+    const vec limit = vec_set1(cols > 1 ? 1 : 0);
+    vec_store(m->centre, vec_if_less(square, limit, zero, mean));
+    vec_store(m->rstd, rstd);
+    vec_store(m->xhat_shift, vec_if_less(square, limit, vec_fnma(mean, rstd, shift), shift));
+    vec_store(m->g_mean, g_mean.sum);
+    vec_store(m->dx_shift, vec_mul(vec_sub(g.lost, g_mean.lost), rstd));
+    vec_store(m->g_xhat_mean, vec_mul(vec_add(vec_fnma(c.sum, g.sum, gc.sum), gc.lost), scaled_rstd));
+    const vec product = vec_load(totals), size = vec_if_less(product, zero, vec_sub(zero, product), product);
+    const vec out_of_range = vec_set1((REAL)OUT_OF_RANGE);
+    vec verdict = vec_if_less(square, limit, vec_set1((REAL)DIRECT), vec_set1((REAL)CENTRED));
+    verdict = vec_if_less(size, vec_set1((REAL)REAL_TINY), out_of_range, verdict);
+    vec_store(m->verdict, vec_if_less(size, vec_set1(REAL_MAX), verdict, out_of_range));
+}
+
+/* ---- Sums over rows ---- */
+
+static KERNEL_INLINE REAL *REALED(slab_array)(const struct lnorm_backward_args *args, size_t slab, size_t which,
+                                              size_t array)
+{
+    return (REAL *)args->workspace + ((slab * 2 + which) * LNORM_SLAB_ARRAYS + array) * args->cols;
+}
+
+static void REALED(set_zero)(REAL *array, size_t n)
+{
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES) {
+        vec_store(array + i, vec_set1(0));
+    }
+    if (i < n) {
+        vec_store_first(array + i, vec_set1(0), n - i);
+    }
+}
+
+/* Carries the sums of one block of rows on into (high, low), whose sum is the sum so far, and makes them 0. */
+static void REALED(fold)(REAL *block, REAL *high, REAL *low, size_t cols)
+{
+    for (size_t i = 0; i < cols; i += LANES) {
+        const size_t n = cols - i < LANES ? cols - i : LANES;
+        vec sum = REALED(load)(high + i, n), lost = REALED(load)(low + i, n);
+        REALED(add_exactly)(&sum, &lost, REALED(load)(block + i, n));
+        REALED(store)(high + i, sum, n);
+        REALED(store)(low + i, lost, n);
+        REALED(store)(block + i, vec_set1(0), n);
+    }
+}
+
+/* dgamma and dbeta of the columns from first_col to end_col, from the workspace. */
+static void REALED(backward_merge)(const struct lnorm_backward_args *args, size_t first_col, size_t end_col)
+{
+    REAL *const sums[2] = {args->dgamma, args->dbeta};
+    for (size_t i = first_col; i < end_col; i += LANES) {
+        const size_t n = end_col - i < LANES ? end_col - i : LANES;
+        for (size_t which = 0; which < 2; which++) {
+            if (sums[which] == NULL) {
+                continue;
+            }
+            vec sum = vec_set1(0), lost = vec_set1(0);
+            for (size_t slab = 0; slab < args->slabs; slab++) {
+                REALED(add_exactly)(&sum, &lost,
+                                    REALED(load)(REALED(slab_array)(args, slab, which, LNORM_SLAB_HIGH) + i, n));
+                lost = vec_add(lost, REALED(load)(REALED(slab_array)(args, slab, which, LNORM_SLAB_LOW) + i, n));
+            }
+            REALED(store)(sums[which] + i, vec_add(sum, lost), n);
+        }
+    }
+}
