@@ -1,4 +1,4 @@
-"""The examples run and print what they promise; so do the snippets of docs/concepts.md."""
+"""The examples run and print what they promise; so do the snippets of the pages."""
 
 import contextlib
 import io
@@ -41,8 +41,9 @@ def test_minilm_says_what_to_install() -> None:
     assert run.stderr.count("\n") == 1 and "pip install tokenizers" in run.stderr
 
 
-def test_snippets_of_concepts_print_what_the_page_says() -> None:
-    page = (ROOT / "docs" / "concepts.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize("name", ["concepts", "functions"])
+def test_snippets_print_what_the_page_says(name: str) -> None:
+    page = (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
     snippets = re.findall(r"^```python\n(.*?)^```\n\n^```text\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
     assert len(snippets) == page.count("```python") > 0, "each snippet is followed by its output"
     namespace: dict[str, object] = {}

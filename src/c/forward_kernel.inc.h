@@ -1,6 +1,6 @@
 /* Layer normalization, forward. Parameters: as row_sums.inc.h, which comes before.
  *
- * One pass sums c = k - x and c*c, with k a first guess of the mean from 16 elements; then lo = sum(c)/n,
+ * One pass sums c = k - x and c*c, with k a first guess of the mean from a few vectors; then lo = sum(c)/n,
  * mean = k - lo and var = sum(c*c)/n - lo*lo. Where the guess was so far off that the subtraction would cost digits
  * (lo*lo > var/2), the row is summed once more around k - lo. The second pass writes
  *
