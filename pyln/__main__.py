@@ -30,7 +30,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Layer-normalize the array in IN.npy into OUT.npy, block by block: it need not fit in memory. "
         "OUT.npy appears only when it is complete.",
     )
-    normalize.add_argument("input", metavar="IN.npy", type=Path, help="an array of float32 or float64")
+    normalize.add_argument("input", metavar="IN.npy", type=Path, help="an array of float16, float32 or float64")
     normalize.add_argument("output", metavar="OUT.npy", type=Path, help="the result, of the same shape and type")
     axes = normalize.add_mutually_exclusive_group()
     axes.add_argument("--axis", type=int, metavar="A", help="normalize over axis A")

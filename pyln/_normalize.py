@@ -38,7 +38,7 @@ def normalize_file(
     Parameters
     ----------
     source
-        File of a float32 or float64 array, in C or Fortran order.
+        File of a float16, float32 or float64 array, in C or Fortran order.
     target
         File to write, of the same shape, type and order; may be source itself.
     axis

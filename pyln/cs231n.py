@@ -17,7 +17,7 @@ def layernorm_forward(x: Array, gamma: Array, beta: Array, ln_param: Mapping[str
     Parameters
     ----------
     x
-        Array of shape (N, D), float32 or float64.
+        Array of shape (N, D), of a type that ``layer_norm`` takes.
     gamma, beta
         Scale and shift, each of shape (D,): one per feature, shared by all examples.
     ln_param

@@ -71,8 +71,9 @@ def test_normalize(axes, dtype, order, block_bytes, files, tmp_path, monkeypatch
     np.testing.assert_allclose(y, expected, rtol=0, atol=(1e-5 if dtype == "f4" else 1e-13))
 
 
-def test_normalize_gives_the_bits_of_layer_norm(files, tmp_path):
-    x, source = files("in", (100, 768))
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8"])
+def test_normalize_gives_the_bits_of_layer_norm(dtype, files, tmp_path):
+    x, source = files("in", (100, 768), dtype)
     assert main(["normalize", source, source]) == 0  # over itself
     assert np.load(source).tobytes() == pyln.layer_norm(x, 768).tobytes()
     assert sorted(os.listdir(tmp_path)) == ["in.npy"]
