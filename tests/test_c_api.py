@@ -125,8 +125,8 @@ def test_refusals(c):
     for changes, expected in [
         ({"struct_size": ffi.sizeof("lnorm_problem") + 8}, lib.LNORM_ERROR_STRUCT),
         ({"struct_size": 0}, lib.LNORM_ERROR_STRUCT),
-        ({"operation": 1}, lib.LNORM_ERROR_OPERATION),
-        ({"x_type": 3}, lib.LNORM_ERROR_TYPE),
+        ({"operation": 2}, lib.LNORM_ERROR_OPERATION),
+        ({"x_type": 5}, lib.LNORM_ERROR_TYPE),
         ({"y_type": lib.LNORM_F64}, lib.LNORM_ERROR_TYPE),
         ({"flags": 1}, lib.LNORM_ERROR_FLAGS),
         ({"inner": 2}, lib.LNORM_ERROR_INNER),
