@@ -66,10 +66,10 @@ static size_t bytes_of(const kind *k, int argument, size_t rows, size_t cols)
 static lnorm_problem problem_of(const kind *k, size_t rows, size_t cols, double eps)
 {
     lnorm_problem problem = LNORM_PROBLEM_INIT;
-    problem.operation = k->operation;
-    problem.x_type = k->x;
-    problem.y_type = k->y;
-    problem.param_type = k->param;
+    problem.operation = (int32_t)k->operation;
+    problem.x_type = (int32_t)k->x;
+    problem.y_type = (int32_t)k->y;
+    problem.param_type = (int32_t)k->param;
     problem.outer = (int64_t)rows;
     problem.norm = (int64_t)cols;
     problem.eps = eps;
