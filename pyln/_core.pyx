@@ -465,35 +465,28 @@ cdef bint succeeded(lnorm.lnorm_status status, _Hook hook) except -1:
 @cython.binding(False)  # else the Limited API of 3.11 makes calls slower
 def layer_norm(input, normalized_shape, weight, bias, eps, out, bint return_stats):
     """functional.layer_norm of plain arrays; None if there is more to look at."""
-    cdef Plain plain
-    plain.count = 0
-    try:
-        return plain_forward(&plain, lnorm.LNORM_LAYER_NORM, input, normalized_shape, weight, bias, eps, out,
-                             return_stats, False)
-    finally:
-        release(&plain)
+    return try_forward(lnorm.LNORM_LAYER_NORM, input, normalized_shape, weight, bias, eps, out, return_stats, False)
 
 
 @cython.binding(False)
 def layer_norm_keeping(input, normalized_shape, weight, bias, eps, out):
     """(y, Statistics) of plain arrays, of which out is not input; None if there is more to look at."""
-    cdef Plain plain
-    plain.count = 0
-    try:
-        return plain_forward(&plain, lnorm.LNORM_LAYER_NORM, input, normalized_shape, weight, bias, eps, out, False,
-                             True)
-    finally:
-        release(&plain)
+    return try_forward(lnorm.LNORM_LAYER_NORM, input, normalized_shape, weight, bias, eps, out, False, True)
 
 
 @cython.binding(False)
 def rms_norm(input, normalized_shape, weight, eps, out, bint return_stats):
     """functional.rms_norm of plain arrays; None if there is more to look at."""
+    return try_forward(lnorm.LNORM_RMS_NORM, input, normalized_shape, weight, None, eps, out, return_stats, False)
+
+
+cdef object try_forward(
+    int operation, input, normalized_shape, weight, bias, eps, out, bint return_stats, bint keep
+):
     cdef Plain plain
     plain.count = 0
     try:
-        return plain_forward(&plain, lnorm.LNORM_RMS_NORM, input, normalized_shape, weight, None, eps, out,
-                             return_stats, False)
+        return plain_forward(&plain, operation, input, normalized_shape, weight, bias, eps, out, return_stats, keep)
     finally:
         release(&plain)
 

@@ -347,7 +347,8 @@ def _backward(
         rstds.reshape(-1),
         _flat(gamma),
         None if dx is None else _bits(dx),
-        *(_flat(g) for g in (*sums, None)[:2]),
+        _flat(sums[0]),
+        _flat(sums[1]) if len(sums) > 1 else None,
     )
     if grad_x is not None and dx is not None:
         layout.write_back(dx, grad_x)

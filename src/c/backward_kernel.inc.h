@@ -84,7 +84,6 @@ static NOINLINE void TYPED(sum_other_backward_row)(struct REALED(backward_sums) 
     sums->scale[lane] = one.scale;
 #if IS_16_BITS
     (void)stage;
-    one.g_centre = args->has_mean ? TYPED(guess_mean)(&sums->sample, one.dy, one.gamma, 1) : 0;
 #else
     if (stage != NULL) {
         one.staged = 1;
@@ -92,12 +91,11 @@ static NOINLINE void TYPED(sum_other_backward_row)(struct REALED(backward_sums) 
         one.dy_source = REALED(row_source)(args->dy, row, args->dy_stride, args->dy_type, stage->dy);
         one.gamma_source = stage->gamma;
     }
-    if (args->has_mean) {
-        one.g_centre = stage != NULL ? TYPED(guess_staged_mean)(&sums->sample, &one.dy_source, &one.gamma_source, 1)
-                                     : TYPED(guess_mean)(&sums->sample, one.dy, one.gamma, 1);
-    }
 #endif
-    sums->g_centre[lane] = one.g_centre;
+    if (args->has_mean) {
+        one.g_centre = TYPED(guess_any_mean)(&sums->sample, &one, 1);
+        sums->g_centre[lane] = one.g_centre;
+    }
     one.has_mean = args->has_mean;
     one.has_gamma = args->gamma != NULL;
     TYPED(sum_blocks)(&one, 0, sums->sum + lane, sums->lost + lane, pitch);
@@ -307,8 +305,8 @@ static NOINLINE void TYPED(apply_staged_rows)(const struct lnorm_backward_args *
             const struct REALED(source) x = REALED(row_source)(args->x, row + r, args->x_stride, args->x_type, NULL);
             const struct REALED(source) dy =
                 REALED(row_source)(args->dy, row + r, args->dy_stride, args->dy_type, NULL);
-            REALED(widen)(stage->x + r * width, x.at + i * stored_size(x.type), x.type, n);
-            REALED(widen)(stage->dy + r * width, dy.at + i * stored_size(dy.type), dy.type, n);
+            REALED(widen)(stage->x + r * width, x.at + i * lnorm_type_size(x.type), x.type, n);
+            REALED(widen)(stage->dy + r * width, dy.at + i * lnorm_type_size(dy.type), dy.type, n);
         }
         group.x = stage->x;
         group.dy = stage->dy;
@@ -320,11 +318,10 @@ static NOINLINE void TYPED(apply_staged_rows)(const struct lnorm_backward_args *
         TYPED(apply_rows)(group, rows, n, direct);
         for (size_t r = 0; r < rows && args->dx != NULL; r++) {
             char *const dx = REALED(row_target)(args->dx, row + r, args->dx_stride, args->x_type);
-            REALED(narrow)(dx + i * stored_size(args->x_type), args->x_type, stage->dx + r * width, n);
+            REALED(narrow)(dx + i * lnorm_type_size(args->x_type), args->x_type, stage->dx + r * width, n);
         }
     }
 }
-
 #endif
 
 /* The second pass over rows `lane` and following of the batch that m is of; `row` is the first one's place among all.

@@ -30,11 +30,7 @@ static NOINLINE REAL TYPED(careful_moments)(struct REALED(moments) * m, const st
         const struct REALED(sample) sample = REALED(sample_of)(cols, SAMPLE_VECS);
         may_move = 1;
         row.scale = REALED(choose_scale)(&row.x_source, cols, eps);
-        row.centre = !row.has_mean ? 0
-#if !IS_16_BITS
-                     : row.staged ? TYPED(guess_staged_mean)(&sample, &row.x_source, &row.gamma_source, row.scale)
-#endif
-                                  : TYPED(guess_mean)(&sample, row.x, NULL, row.scale);
+        row.centre = row.has_mean ? TYPED(guess_any_mean)(&sample, &row, row.scale) : 0;
     }
     for (;;) {
         vec_store(sums.centre, vec_set1(row.centre));
@@ -176,7 +172,7 @@ static NOINLINE void TYPED(sum_staged_row)(struct REALED(forward_sums) * sums, s
         .x_source = REALED(row_source)(args->x, row, args->x_stride, args->x_type, stage->x),
     };
     if (one.has_mean) {
-        one.centre = TYPED(guess_staged_mean)(sample, &one.x_source, &one.gamma_source, 1);
+        one.centre = TYPED(guess_any_mean)(sample, &one, 1);
         sums->centre[lane] = one.centre;
     }
     TYPED(sum_blocks)(&one, 0, sums->sum + lane, sums->lost + lane, pitch);
@@ -202,20 +198,64 @@ static NOINLINE void TYPED(normalize_staged_row)(const struct lnorm_forward_args
 }
 #endif
 
-/* A row whose statistics, in the given lane, will not do: others, and then the second pass. */
+/* The first pass over the row of place `row`, as the given lane of a batch. stage is NULL where nothing is staged. */
+static KERNEL_INLINE void TYPED(sum_forward_row)(struct REALED(forward_sums) * sums, size_t lane, size_t pitch,
+                                                 const struct REALED(sample) * sample,
+                                                 const struct lnorm_forward_args *args, size_t row,
+                                                 struct TYPED(forward_stage) * stage)
+{
+#if IS_16_BITS
+    (void)stage;
+#else
+    if (stage != NULL) {
+        TYPED(sum_staged_row)(sums, lane, pitch, sample, args, row, stage);
+        return;
+    }
+#endif
+    struct TYPED(row) one = {.x = (const ELEMENT *)args->x + (ptrdiff_t)row * args->x_stride, .cols = args->cols};
+    if (args->has_mean) {
+        one.has_mean = 1;
+        one.centre = TYPED(guess_mean)(sample, one.x, NULL, 1);
+        sums->centre[lane] = one.centre;
+        TYPED(sum_row)(&one, sums->sum + lane, sums->lost + lane, pitch);
+    } else {
+        TYPED(sum_row)(&one, sums->sum + lane, sums->lost + lane, pitch);
+    }
+}
+
+/* The second pass over that row; the span says what is the same for all rows. */
+static KERNEL_INLINE void TYPED(normalize_row)(const struct lnorm_forward_args *args, size_t row,
+                                               struct TYPED(forward_stage) * stage, struct TYPED(span) * span,
+                                               TYPED(second_pass) * pass, const struct REALED(moments) * m, size_t lane,
+                                               REAL scale)
+{
+#if IS_16_BITS
+    (void)stage;
+#else
+    if (stage != NULL) {
+        TYPED(normalize_staged_row)(args, row, stage, pass, m, lane, scale);
+        return;
+    }
+#endif
+    span->x = (const ELEMENT *)args->x + (ptrdiff_t)row * args->x_stride;
+    span->y = (ELEMENT *)args->y + (ptrdiff_t)row * args->y_stride;
+    pass(span, m, lane, scale);
+}
+
+/* The same of a row whose statistics will not do, with others. */
 static NOINLINE void TYPED(normalize_carefully)(const struct lnorm_forward_args *args, size_t row,
-                                                struct TYPED(forward_stage) * stage, const struct TYPED(span) * span,
+                                                struct TYPED(forward_stage) * stage, struct TYPED(span) * span,
                                                 TYPED(second_pass) * pass, const struct REALED(moments) * m,
                                                 size_t lane)
 {
     REAL block[BLOCK];
-    const struct TYPED(row) one = {
-        .x = span->x,
+    struct TYPED(row) one = {
         .cols = args->cols,
         .has_mean = args->has_mean,
         .staged = stage != NULL,
         .x_source = REALED(row_source)(args->x, row, args->x_stride, args->x_type, block),
     };
+    one.x = (const ELEMENT *)(const void *)one.x_source.at; /* looked at where the row is not staged */
     struct REALED(moments) careful;
     const REAL scale = TYPED(careful_moments)(&careful, m, lane, one, args);
     if (args->mean != NULL) {
@@ -224,13 +264,7 @@ static NOINLINE void TYPED(normalize_carefully)(const struct lnorm_forward_args 
     if (args->rstd != NULL) {
         ((REAL *)args->rstd)[row] = careful.rstd[0] * scale;
     }
-#if !IS_16_BITS
-    if (stage != NULL) {
-        TYPED(normalize_staged_row)(args, row, stage, pass, &careful, 0, scale);
-        return;
-    }
-#endif
-    pass(span, &careful, 0, scale);
+    TYPED(normalize_row)(args, row, stage, span, pass, &careful, 0, scale);
 }
 
 /* Bytes of the rows of a batch, as REAL: its two passes and the first pass of the next share the first cache. */
@@ -268,36 +302,16 @@ static NOINLINE void TYPED(forward_rows)(const struct lnorm_forward_args *args, 
         }
         const size_t pitch = REALED(places_of)(REALED(quantities)(args->has_mean, 0), next_rows).pitch;
         for (size_t r = 0; r < rows || r < next_rows; r++) {
-#if !IS_16_BITS
-            if (r < next_rows && stage != NULL) {
-                TYPED(sum_staged_row)(&sums, r, pitch, &sample, args, first + r, stage);
-            } else
-#endif
-                if (r < next_rows) {
-                struct TYPED(row)
-                    row = {.x = (const ELEMENT *)args->x + (ptrdiff_t)(first + r) * args->x_stride, .cols = cols};
-                if (args->has_mean) {
-                    row.has_mean = 1;
-                    row.centre = TYPED(guess_mean)(&sample, row.x, NULL, 1);
-                    sums.centre[r] = row.centre;
-                    TYPED(sum_row)(&row, sums.sum + r, sums.lost + r, pitch);
-                } else {
-                    TYPED(sum_row)(&row, sums.sum + r, sums.lost + r, pitch);
-                }
+            if (r < next_rows) {
+                TYPED(sum_forward_row)(&sums, r, pitch, &sample, args, first + r, stage);
             }
             if (r < rows) {
                 const size_t row = first - rows + r;
-                TYPED(second_pass) *const pass = m.verdict[r] == (REAL)DIRECT ? direct : centred;
-                span.x = (const ELEMENT *)args->x + (ptrdiff_t)row * args->x_stride;
-                span.y = (ELEMENT *)args->y + (ptrdiff_t)row * args->y_stride;
-                if (!LIKELY(m.verdict[r] <= (REAL)CENTRED)) {
-                    TYPED(normalize_carefully)(args, row, stage, &span, centred, &m, r);
-#if !IS_16_BITS
-                } else if (stage != NULL) {
-                    TYPED(normalize_staged_row)(args, row, stage, pass, &m, r, 1);
-#endif
+                if (LIKELY(m.verdict[r] <= (REAL)CENTRED)) {
+                    TYPED(second_pass) *const pass = m.verdict[r] == (REAL)DIRECT ? direct : centred;
+                    TYPED(normalize_row)(args, row, stage, &span, pass, &m, r, 1);
                 } else {
-                    pass(&span, &m, r, 1);
+                    TYPED(normalize_carefully)(args, row, stage, &span, centred, &m, r);
                 }
             }
         }

@@ -10,6 +10,12 @@
 #pragma GCC visibility push(hidden)
 #endif
 
+/* Bytes of an element of an lnorm_type in memory. */
+static INLINE size_t lnorm_type_size(int type)
+{
+    return type == LNORM_F64 ? 8 : type == LNORM_F32 ? 4 : 2;
+}
+
 /* Strides count elements from one row to the next. Pointers may be NULL where the public call says so. Types are
  * lnorm_types. Statistics, dgamma and dbeta have the type of the arithmetic. */
 struct lnorm_forward_args {

@@ -13,12 +13,6 @@
  * be summed again around its mean; its squares vanish or overflow, or it is not finite. */
 enum { DIRECT, CENTRED, OFF_CENTRE, OUT_OF_RANGE };
 
-/* Bytes of an element in memory. */
-static INLINE size_t stored_size(int type)
-{
-    return type == LNORM_F64 ? 8 : type == LNORM_F32 ? 4 : 2;
-}
-
 #define REAL_NAME f32
 #define REAL float
 #define REAL_TYPE LNORM_F32
@@ -30,9 +24,10 @@ static INLINE size_t stored_size(int type)
 #define REAL_BITS uint32_t
 #define REAL_FRACTION_BITS 23
 #define REAL_EXPONENT_MASK ((uint32_t)0xff)
-#include "sums.inc.h"
+#include "lane_sums.inc.h"
 #include "stage.inc.h"
 #include "moments.inc.h"
+#include "parameter_sums.inc.h"
 
 #define TYPE f32
 #define ELEMENT float
@@ -82,9 +77,10 @@ static INLINE size_t stored_size(int type)
 #define REAL_BITS uint64_t
 #define REAL_FRACTION_BITS 52
 #define REAL_EXPONENT_MASK ((uint64_t)0x7ff)
-#include "sums.inc.h"
+#include "lane_sums.inc.h"
 #include "stage.inc.h"
 #include "moments.inc.h"
+#include "parameter_sums.inc.h"
 
 #define TYPE f64
 #define ELEMENT double

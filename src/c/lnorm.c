@@ -229,12 +229,6 @@ static size_t workspace_size(size_t rows, size_t cols, size_t element)
 /* Of what is computed with. */
 static const size_t element_size[LNORM_KERNEL_TYPES] = {sizeof(float), sizeof(double), sizeof(float), sizeof(float)};
 
-/* Of an lnorm_type. */
-static size_t size_in_memory(int type)
-{
-    return type == LNORM_F64 ? 8 : type == LNORM_F32 ? 4 : 2;
-}
-
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
 /* The statistics of no elements. */
@@ -259,8 +253,8 @@ static lnorm_status forward(int type, const struct lnorm_forward_args *args, con
         return LNORM_ERROR_EPS;
     }
     struct argument list[6];
-    const size_t x_size = size_in_memory(args->x_type), y_size = size_in_memory(args->y_type);
-    const size_t param_size = size_in_memory(args->param_type);
+    const size_t x_size = lnorm_type_size(args->x_type), y_size = lnorm_type_size(args->y_type);
+    const size_t param_size = lnorm_type_size(args->param_type);
     if (!describe_tensor(&list[0], WRITE_TENSOR, args->y, rows, cols, args->y_stride, y_size) ||
         !describe_array(&list[1], WRITE, args->mean, rows, element) ||
         !describe_array(&list[2], WRITE, args->rstd, rows, element) ||
@@ -312,7 +306,7 @@ static lnorm_status backward(int type, const struct lnorm_backward_args *given, 
         args.workspace = NULL;
     }
     struct argument list[9];
-    const size_t x_size = size_in_memory(args.x_type), dy_size = size_in_memory(args.dy_type);
+    const size_t x_size = lnorm_type_size(args.x_type), dy_size = lnorm_type_size(args.dy_type);
     if (!describe_tensor(&list[0], WRITE_TENSOR, args.dx, rows, cols, args.dx_stride, x_size) ||
         !describe_array(&list[1], WRITE, args.dgamma, cols, element) ||
         !describe_array(&list[2], WRITE, args.dbeta, cols, element) ||
@@ -321,7 +315,7 @@ static lnorm_status backward(int type, const struct lnorm_backward_args *given, 
         !describe_tensor(&list[5], READ_TENSOR, args.x, rows, cols, args.x_stride, x_size) ||
         !describe_array(&list[6], READ, args.mean, rows, element) ||
         !describe_array(&list[7], READ, args.rstd, rows, element) ||
-        !describe_array(&list[8], READ, args.gamma, cols, size_in_memory(args.param_type))) {
+        !describe_array(&list[8], READ, args.gamma, cols, lnorm_type_size(args.param_type))) {
         return LNORM_ERROR_SIZE;
     }
     const lnorm_status status = check_overlaps(list, COUNT(list));

@@ -1,5 +1,5 @@
-/* The sums over the elements of a row. Parameters: TYPE, ELEMENT, IS_16_BITS, and those of sums.inc.h, which comes
- * before.
+/* The sums over the elements of a row. Parameters: TYPE, ELEMENT, IS_16_BITS, and those of lane_sums.inc.h, which
+ * comes before.
  */
 
 /* The first n elements, n from 1 to LANES. */
@@ -235,9 +235,9 @@ static NOINLINE REAL TYPED(guess_staged_mean)(const struct REALED(sample) * at, 
     REAL xs[SAMPLE_VECS * LANES], gammas[SAMPLE_VECS * LANES];
     for (size_t v = 0; v < at->vecs; v++) {
         const size_t i = v * at->apart;
-        REALED(widen)(xs + v * LANES, x->at + i * stored_size(x->type), x->type, at->n);
+        REALED(widen)(xs + v * LANES, x->at + i * lnorm_type_size(x->type), x->type, at->n);
         if (gamma->at != NULL) {
-            REALED(widen)(gammas + v * LANES, gamma->at + i * stored_size(gamma->type), gamma->type, at->n);
+            REALED(widen)(gammas + v * LANES, gamma->at + i * lnorm_type_size(gamma->type), gamma->type, at->n);
         }
     }
     struct REALED(sample) together = *at;
@@ -245,3 +245,15 @@ static NOINLINE REAL TYPED(guess_staged_mean)(const struct REALED(sample) * at, 
     return TYPED(guess_mean)(&together, xs, gamma->at != NULL ? gammas : NULL, scale);
 }
 #endif
+
+/* The same of a row, staged or not: of its g where it has one, else of x. */
+static KERNEL_INLINE REAL TYPED(guess_any_mean)(const struct REALED(sample) * at, const struct TYPED(row) * row,
+                                                REAL scale)
+{
+#if !IS_16_BITS
+    if (row->staged) {
+        return TYPED(guess_staged_mean)(at, row->has_g ? &row->dy_source : &row->x_source, &row->gamma_source, scale);
+    }
+#endif
+    return TYPED(guess_mean)(at, row->has_g ? row->dy : row->x, row->gamma, scale);
+}

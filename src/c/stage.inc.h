@@ -1,5 +1,5 @@
 /* Elements that are not REAL in memory: they are brought into a buffer, and out of one, a block at a time.
- * Parameters: REAL_NAME, REAL, REAL_TYPE, HAS_16_BITS, and the vec_*.h of an instruction set.
+ * Parameters: as lane_sums.inc.h, which comes before.
  */
 
 /* The elements of one argument of a row, absent where `at` is NULL; where they are not REAL, a buffer for a block. */
@@ -14,13 +14,13 @@ struct REALED(source) {
 static INLINE struct REALED(source)
     REALED(row_source)(const void *base, size_t row, ptrdiff_t stride, int type, REAL *buffer)
 {
-    return (struct REALED(source)){(const char *)base + (ptrdiff_t)row * stride * (ptrdiff_t)stored_size(type), type,
-                                   buffer};
+    return (struct REALED(source)){(const char *)base + (ptrdiff_t)row * stride * (ptrdiff_t)lnorm_type_size(type),
+                                   type, buffer};
 }
 
 static INLINE char *REALED(row_target)(void *base, size_t row, ptrdiff_t stride, int type)
 {
-    return (char *)base + (ptrdiff_t)row * stride * (ptrdiff_t)stored_size(type);
+    return (char *)base + (ptrdiff_t)row * stride * (ptrdiff_t)lnorm_type_size(type);
 }
 
 /* n elements; `to` has room for whole vectors. */
@@ -93,7 +93,7 @@ static INLINE const REAL *REALED(fetch)(const struct REALED(source) * from, size
     if (from->at == NULL || from->type == REAL_TYPE) {
         return from->at != NULL ? (const REAL *)from->at + i : NULL;
     }
-    REALED(widen)(from->buffer, from->at + i * stored_size(from->type), from->type, n);
+    REALED(widen)(from->buffer, from->at + i * lnorm_type_size(from->type), from->type, n);
     return from->buffer;
 }
 
@@ -106,7 +106,7 @@ static INLINE REAL *REALED(place)(char *to, int type, REAL *buffer, size_t i)
 static INLINE void REALED(put)(char *to, int type, const REAL *buffer, size_t i, size_t n)
 {
     if (type != REAL_TYPE) {
-        REALED(narrow)(to + i * stored_size(type), type, buffer, n);
+        REALED(narrow)(to + i * lnorm_type_size(type), type, buffer, n);
     }
 }
 

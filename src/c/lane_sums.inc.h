@@ -1,7 +1,7 @@
 /* The canonical order of the sums over a row, and the end of it, in which sums of a batch of rows go together, one row
  * a lane.
  *
- * Parameters: as stage.inc.h, which comes before.
+ * Parameters: REAL_NAME, REAL, REAL_TYPE, HAS_16_BITS, and the vec_*.h of an instruction set.
  *
  * The order, which fixes the bits (docs/numerics.md says why it is this one):
  *   - a virtual vector is 64 bytes; the last of a row is filled up with elements that add nothing;
