@@ -15,11 +15,33 @@
 #if IS_16_BITS
 struct TYPED(backward_stage); /* never one */
 #else
-/* Buffers for a block of a row, and gamma where it is. In the second pass one of them holds the blocks of a group. */
+/* Buffers for a block of a row and for gamma, and beta where x is y. In the second pass one of them holds the blocks of
+ * a group. */
 struct TYPED(backward_stage) {
-    REAL x[BLOCK], dy[BLOCK], dx[BLOCK], gamma_block[BLOCK];
-    struct REALED(source) gamma;
+    REAL x[BLOCK], dy[BLOCK], dx[BLOCK], added[BLOCK];
+    struct REALED(parameter) gamma, beta;
 };
+
+/* A row of args->x, of which x - mean may have to be found from y. */
+static INLINE struct REALED(source)
+    TYPED(staged_x)(const struct lnorm_backward_args *args, struct TYPED(backward_stage) * stage, size_t row,
+                    struct REALED(from_y) * from_y)
+{
+    struct REALED(source) x = REALED(row_source)(&args->x, row, args->inner, stage->x);
+    if (args->from_y) {
+        const size_t outer = row / args->inner;
+        const REAL rstd = ((const REAL *)args->rstd)[lnorm_row_offset(row, (ptrdiff_t)args->stat_stride, args->inner)];
+        *from_y = (struct REALED(from_y)){
+            .gamma = REALED(parameter_of)(&stage->gamma, args->params.gamma, &args->params, args->params.plus_one,
+                                          args->cols, outer),
+            .beta = REALED(parameter_of)(&stage->beta, args->params.beta, &args->params, 0, args->cols, outer),
+            .inverse_rstd = rstd > 0 ? 1 / rstd : 0,
+            .limit = REALED(square_root)((REAL)args->cols)};
+        x.from_y = from_y;
+        x.plain = 0;
+    }
+    return x;
+}
 #endif
 
 /* The same in each branch, but for what the compiler knows in it. */
@@ -48,12 +70,22 @@ static KERNEL_INLINE void TYPED(sum_backward)(struct TYPED(row) row, int has_mea
 /* The row of place `row`; the rest of what the sums need of it is 0. */
 static KERNEL_INLINE struct TYPED(row) TYPED(backward_row)(const struct lnorm_backward_args *args, size_t row)
 {
-    return (struct TYPED(row)){.x = (const ELEMENT *)args->x + (ptrdiff_t)row * args->x_stride,
-                               .dy = (const ELEMENT *)args->dy + (ptrdiff_t)row * args->dy_stride,
-                               .gamma = args->gamma,
+    return (struct TYPED(row)){.x = (const ELEMENT *)args->x.at + (ptrdiff_t)row * args->x.stride,
+                               .dy = (const ELEMENT *)args->dy.at + (ptrdiff_t)row * args->dy.stride,
+                               .gamma = args->params.gamma,
                                .cols = args->cols,
-                               .has_g = 1,
-                               .centre = args->has_mean ? ((const REAL *)args->mean)[row] : 0};
+                               .has_g = 1};
+}
+
+/* What the first pass needs to know of a row beside its elements, into the given lane of a batch. */
+static KERNEL_INLINE void TYPED(begin_backward_row)(struct REALED(backward_sums) * sums, size_t lane,
+                                                    const struct lnorm_backward_args *args, size_t row,
+                                                    struct TYPED(row) * one)
+{
+    const ptrdiff_t at = lnorm_row_offset(row, (ptrdiff_t)args->stat_stride, args->inner);
+    one->centre = args->mean != NULL ? ((const REAL *)args->mean)[at] : 0;
+    sums->mean[lane] = one->centre;
+    sums->rstd[lane] = ((const REAL *)args->rstd)[at];
 }
 
 /* The first pass over that row, as the given lane of a batch. */
@@ -61,13 +93,12 @@ static KERNEL_INLINE void TYPED(sum_backward_row)(struct REALED(backward_sums) *
                                                   const struct lnorm_backward_args *args, size_t row)
 {
     struct TYPED(row) one = TYPED(backward_row)(args, row);
-    sums->mean[lane] = one.centre;
-    sums->rstd[lane] = ((const REAL *)args->rstd)[row];
+    TYPED(begin_backward_row)(sums, lane, args, row, &one);
     if (args->has_mean) {
         one.g_centre = TYPED(guess_mean)(&sums->sample, one.dy, one.gamma, 1);
         sums->g_centre[lane] = one.g_centre;
     }
-    TYPED(sum_backward)(one, args->has_mean, args->gamma != NULL, sums->sum + lane, sums->lost + lane, pitch);
+    TYPED(sum_backward)(one, args->has_mean, args->params.gamma != NULL, sums->sum + lane, sums->lost + lane, pitch);
 }
 
 /* The same of a row that may be staged; c is multiplied by a power of two near rstd where `scaled`. */
@@ -76,8 +107,7 @@ static NOINLINE void TYPED(sum_other_backward_row)(struct REALED(backward_sums) 
                                                    struct TYPED(backward_stage) * stage, size_t row, int scaled)
 {
     struct TYPED(row) one = TYPED(backward_row)(args, row);
-    sums->mean[lane] = one.centre;
-    sums->rstd[lane] = ((const REAL *)args->rstd)[row];
+    TYPED(begin_backward_row)(sums, lane, args, row, &one);
     one.scaled = scaled;
     one.scale = scaled ? REALED(power_of_two)(sums->rstd[lane]) : 1;
     one.centre *= one.scale;
@@ -85,11 +115,13 @@ static NOINLINE void TYPED(sum_other_backward_row)(struct REALED(backward_sums) 
 #if IS_16_BITS
     (void)stage;
 #else
+    struct REALED(from_y) from_y;
     if (stage != NULL) {
         one.staged = 1;
-        one.x_source = REALED(row_source)(args->x, row, args->x_stride, args->x_type, stage->x);
-        one.dy_source = REALED(row_source)(args->dy, row, args->dy_stride, args->dy_type, stage->dy);
-        one.gamma_source = stage->gamma;
+        one.x_source = TYPED(staged_x)(args, stage, row, &from_y);
+        one.dy_source = REALED(row_source)(&args->dy, row, args->inner, stage->dy);
+        one.gamma_source = *REALED(parameter_of)(&stage->gamma, args->params.gamma, &args->params,
+                                                 args->params.plus_one, args->cols, row / args->inner);
     }
 #endif
     if (args->has_mean) {
@@ -97,7 +129,7 @@ static NOINLINE void TYPED(sum_other_backward_row)(struct REALED(backward_sums) 
         sums->g_centre[lane] = one.g_centre;
     }
     one.has_mean = args->has_mean;
-    one.has_gamma = args->gamma != NULL;
+    one.has_gamma = args->params.gamma != NULL;
     TYPED(sum_blocks)(&one, 0, sums->sum + lane, sums->lost + lane, pitch);
 }
 
@@ -131,11 +163,11 @@ static NOINLINE void TYPED(careful_backward)(struct REALED(backward_moments) * m
 
 /* A group, and what is wanted of it. */
 struct TYPED(group) {
-    const ELEMENT *dy, *x;
+    const ELEMENT *dy, *x, *added; /* added to dx, or NULL */
     const REAL *gamma;
     ELEMENT *dx;
     REAL *dgamma, *dbeta;
-    ptrdiff_t dy_stride, x_stride, dx_stride;
+    ptrdiff_t dy_stride, x_stride, dx_stride, added_stride;
     const struct REALED(backward_moments) * m;
     size_t lane; /* of its first row */
     int direct;  /* all verdicts are */
@@ -168,7 +200,12 @@ static KERNEL_INLINE void TYPED(compute_rows)(struct TYPED(tile) * to, const str
                                                : vec_sub(dy, g_mean);
             to->dgamma[v] = r == 0 ? vec_mul(dy, xhat) : vec_fma(dy, xhat, to->dgamma[v]);
             to->dbeta[v] = r == 0 ? dy : vec_add(to->dbeta[v], dy);
-            *dx++ = vec_fma(vec_fnma(xhat, g_xhat_mean, g), rstd, dx_shift);
+            *dx = vec_fma(vec_fnma(xhat, g_xhat_mean, g), rstd, dx_shift);
+            if (group->added != NULL) {
+                const ELEMENT *const added = group->added + (ptrdiff_t)r * group->added_stride + i;
+                *dx = vec_add(*dx, TYPED(read)(added + v * LANES, n));
+            }
+            dx++;
         }
     }
 }
@@ -273,6 +310,9 @@ static KERNEL_INLINE void TYPED(apply_groups)(struct TYPED(group) group, size_t 
         if (group.dx != NULL) {
             group.dx += (ptrdiff_t)together * group.dx_stride;
         }
+        if (group.added != NULL) {
+            group.added += (ptrdiff_t)together * group.added_stride;
+        }
         group.lane += together;
     }
 }
@@ -281,12 +321,14 @@ static KERNEL_INLINE void TYPED(apply_groups)(struct TYPED(group) group, size_t 
 static NOINLINE void TYPED(apply_rows)(struct TYPED(group) group, size_t rows, size_t cols, int direct)
 {
     const int all_wanted = group.gamma != NULL && group.dx != NULL && group.dgamma != NULL && group.dbeta != NULL;
-    if (!all_wanted) {
+    if (!all_wanted || group.added != NULL) {
         TYPED(apply_groups)(group, rows, cols);
     } else if (direct) {
         group.direct = 1;
+        group.added = NULL;
         TYPED(apply_groups)(group, rows, cols);
     } else {
+        group.added = NULL;
         TYPED(apply_groups)(group, rows, cols);
     }
 }
@@ -297,28 +339,35 @@ static NOINLINE void TYPED(apply_staged_rows)(const struct lnorm_backward_args *
                                               struct TYPED(backward_stage) * stage, struct TYPED(group) group,
                                               size_t row, size_t rows, int direct)
 {
-    const size_t width = BLOCK / GROUP_ROWS;
+    const size_t width = BLOCK / GROUP_ROWS, inner = args->inner;
+    const struct REALED(source) *const gamma = REALED(parameter_of)(&stage->gamma, args->params.gamma, &args->params,
+                                                                    args->params.plus_one, args->cols, row / inner);
     REAL *const dgamma = group.dgamma, *const dbeta = group.dbeta;
+    group.x = stage->x;
+    group.dy = stage->dy;
+    group.dx = args->dx.at != NULL ? stage->dx : NULL;
+    group.added = args->added.at != NULL ? stage->added : NULL;
+    group.x_stride = group.dy_stride = group.dx_stride = group.added_stride = (ptrdiff_t)width;
     for (size_t i = 0; i < args->cols; i += width) {
         const size_t n = args->cols - i < width ? args->cols - i : width;
         for (size_t r = 0; r < rows; r++) {
-            const struct REALED(source) x = REALED(row_source)(args->x, row + r, args->x_stride, args->x_type, NULL);
-            const struct REALED(source) dy =
-                REALED(row_source)(args->dy, row + r, args->dy_stride, args->dy_type, NULL);
-            REALED(widen)(stage->x + r * width, x.at + i * lnorm_type_size(x.type), x.type, n);
-            REALED(widen)(stage->dy + r * width, dy.at + i * lnorm_type_size(dy.type), dy.type, n);
+            struct REALED(from_y) from_y;
+            const struct REALED(source) x = TYPED(staged_x)(args, stage, row + r, &from_y);
+            const struct REALED(source) dy = REALED(row_source)(&args->dy, row + r, inner, NULL);
+            REALED(fill)(stage->x + r * width, &x, i, n);
+            REALED(fill)(stage->dy + r * width, &dy, i, n);
+            if (group.added != NULL) {
+                const struct REALED(source) added = REALED(row_source)(&args->added, row + r, inner, NULL);
+                REALED(fill)(stage->added + r * width, &added, i, n);
+            }
         }
-        group.x = stage->x;
-        group.dy = stage->dy;
-        group.x_stride = group.dy_stride = group.dx_stride = (ptrdiff_t)width;
-        group.gamma = REALED(fetch)(&stage->gamma, i, n);
-        group.dx = args->dx != NULL ? stage->dx : NULL;
+        group.gamma = REALED(fetch)(gamma, i, n);
         group.dgamma = dgamma != NULL ? dgamma + i : NULL;
         group.dbeta = dbeta != NULL ? dbeta + i : NULL;
         TYPED(apply_rows)(group, rows, n, direct);
-        for (size_t r = 0; r < rows && args->dx != NULL; r++) {
-            char *const dx = REALED(row_target)(args->dx, row + r, args->dx_stride, args->x_type);
-            REALED(narrow)(dx + i * lnorm_type_size(args->x_type), args->x_type, stage->dx + r * width, n);
+        for (size_t r = 0; r < rows && group.dx != NULL; r++) {
+            const struct REALED(sink) dx = REALED(row_sink)(&args->dx, row + r, inner, NULL);
+            REALED(put_from)(&dx, stage->dx + r * width, i, n);
         }
     }
 }
@@ -337,7 +386,7 @@ static NOINLINE void TYPED(backward_rows)(const struct lnorm_backward_args *args
         }
         direct &= m->verdict[lane + r] == (REAL)DIRECT;
     }
-    struct TYPED(group) group = {.gamma = args->gamma, .dgamma = dgamma, .dbeta = dbeta, .m = m, .lane = lane};
+    struct TYPED(group) group = {.gamma = args->params.gamma, .dgamma = dgamma, .dbeta = dbeta, .m = m, .lane = lane};
 #if !IS_16_BITS
     if (stage != NULL) {
         for (size_t together; rows > 0; rows -= together) {
@@ -349,12 +398,14 @@ static NOINLINE void TYPED(backward_rows)(const struct lnorm_backward_args *args
         return;
     }
 #endif
-    group.dy = (const ELEMENT *)args->dy + (ptrdiff_t)row * args->dy_stride;
-    group.x = (const ELEMENT *)args->x + (ptrdiff_t)row * args->x_stride;
-    group.dx = args->dx != NULL ? (ELEMENT *)args->dx + (ptrdiff_t)row * args->dx_stride : NULL;
-    group.dy_stride = args->dy_stride;
-    group.x_stride = args->x_stride;
-    group.dx_stride = args->dx_stride;
+    group.dy = (const ELEMENT *)args->dy.at + (ptrdiff_t)row * args->dy.stride;
+    group.x = (const ELEMENT *)args->x.at + (ptrdiff_t)row * args->x.stride;
+    group.dx = args->dx.at != NULL ? (ELEMENT *)args->dx.at + (ptrdiff_t)row * args->dx.stride : NULL;
+    group.added = args->added.at != NULL ? (const ELEMENT *)args->added.at + (ptrdiff_t)row * args->added.stride : NULL;
+    group.dy_stride = args->dy.stride;
+    group.x_stride = args->x.stride;
+    group.dx_stride = args->dx.stride;
+    group.added_stride = args->added.stride;
     TYPED(apply_rows)(group, rows, args->cols, direct);
 }
 
@@ -371,7 +422,7 @@ static NOINLINE void TYPED(backward_slab)(const struct lnorm_backward_args *args
     const size_t cols = args->cols;
     const size_t begin = slab * args->rows_per_slab;
     const size_t end = args->rows - begin < args->rows_per_slab ? args->rows : begin + args->rows_per_slab;
-    const int direct = args->rows <= LNORM_BLOCK_ROWS;
+    const int direct = args->rows <= LNORM_BLOCK_ROWS && !args->accumulate;
     const size_t fitting = BACKWARD_BATCH_BYTES / (2 * sizeof(REAL)) / cols / GROUP_ROWS * GROUP_ROWS;
     const size_t batch = fitting < GROUP_ROWS ? GROUP_ROWS : fitting > BATCH_ROWS ? BATCH_ROWS : fitting;
     const size_t turn = cols <= SHORT_ROW ? batch : GROUP_ROWS;
@@ -396,10 +447,17 @@ static NOINLINE void TYPED(backward_slab)(const struct lnorm_backward_args *args
         const size_t next_rows = left < batch ? left : batch;
         const size_t pitch = REALED(places_of)(REALED(quantities)(args->has_mean, 1), next_rows).pitch;
         if (rows > 0) {
-            REALED(finish_backward)(&m, &sums, rows, cols, args->has_mean);
+            if (args->given_moments != NULL) {
+                REALED(finish_given)(&m, args, first - rows, rows);
+            } else {
+                REALED(finish_backward)(&m, &sums, rows, cols, args->has_mean);
+            }
         }
         for (size_t r = 0; r < rows || r < next_rows; r += turn) {
             for (size_t q = r; q < next_rows && q < r + turn; q++) {
+                if (args->given_moments != NULL) {
+                    break;
+                }
                 if (stage != NULL) {
                     TYPED(sum_other_backward_row)(&sums, q, pitch, args, stage, first + q, 0);
                 } else {
@@ -424,37 +482,37 @@ static NOINLINE void TYPED(backward_slab)(const struct lnorm_backward_args *args
     }
 }
 
-#if IS_16_BITS
-/* With a gamma of 16 bits too, which is widened once for all rows. */
-static NOINLINE void TYPED(backward_widened)(const struct lnorm_backward_args *args, size_t slab)
+/* With a gamma that is not as it is used, in which case it is made so once for all rows. */
+static NOINLINE void TYPED(backward_prepared)(const struct lnorm_backward_args *args, size_t slab)
 {
-    struct lnorm_backward_args wide = *args;
-    REAL gamma[LNORM_WIDENED_COLS];
-    REALED(widen)(gamma, args->gamma, args->param_type, args->cols);
-    wide.gamma = gamma;
-    TYPED(backward_slab)(&wide, slab, NULL);
+    struct lnorm_backward_args prepared = *args;
+    struct REALED(prepared) gamma;
+    prepared.params.gamma =
+        REALED(prepare)(&gamma, args->params.gamma, &args->params, args->params.plus_one, args->cols);
+    TYPED(backward_slab)(&prepared, slab, NULL);
 }
-#else
+
+#if !IS_16_BITS
 static NOINLINE void TYPED(backward_staged)(const struct lnorm_backward_args *args, size_t slab)
 {
     struct TYPED(backward_stage) stage;
-    stage.gamma = REALED(parameter)(args->gamma, args->param_type, stage.gamma_block, args->cols);
+    REALED(begin_parameter)(&stage.gamma);
+    REALED(begin_parameter)(&stage.beta);
     TYPED(backward_slab)(args, slab, &stage);
 }
 #endif
 
 static void TYPED(backward)(const struct lnorm_backward_args *args, size_t slab)
 {
-#if IS_16_BITS
-    if (args->param_type != REAL_TYPE && args->gamma != NULL) {
-        TYPED(backward_widened)(args, slab);
-        return;
-    }
-#else
+#if !IS_16_BITS
     if (args->staged) {
         TYPED(backward_staged)(args, slab);
         return;
     }
 #endif
-    TYPED(backward_slab)(args, slab, NULL);
+    if (REALED(needs_preparing)(&args->params)) {
+        TYPED(backward_prepared)(args, slab);
+    } else {
+        TYPED(backward_slab)(args, slab, NULL);
+    }
 }

@@ -15,9 +15,10 @@
  */
 
 /* The statistics of a row whose first ones, in the given lane, will not do: summed again around their mean, or scaled
- * and then, where it needs to be, summed around that mean. They come in lane 0 of m; returns the scale. */
-static NOINLINE REAL TYPED(careful_moments)(struct REALED(moments) * m, const struct REALED(moments) * first,
-                                            size_t lane, struct TYPED(row) row, const struct lnorm_forward_args *args)
+ * and then, where it needs to be, summed around that mean. They come in lane 0 of m and s; returns the scale. */
+static NOINLINE REAL TYPED(careful_moments)(struct REALED(moments) * m, struct REALED(statistics) * s,
+                                            const struct REALED(moments) * first, size_t lane, struct TYPED(row) row,
+                                            const struct lnorm_forward_args *args)
 {
     const size_t cols = args->cols, pitch = REALED(places_of)(REALED(quantities)(args->has_mean, 0), 1).pitch;
     const REAL eps = (REAL)args->eps;
@@ -35,7 +36,8 @@ static NOINLINE REAL TYPED(careful_moments)(struct REALED(moments) * m, const st
     for (;;) {
         vec_store(sums.centre, vec_set1(row.centre));
         TYPED(sum_blocks)(&row, 0, sums.sum, sums.lost, pitch);
-        REALED(finish_moments)(m, &sums, 1, cols, eps * row.scale * row.scale, row.has_mean);
+        *s = REALED(statistics_of)(&sums, 1, cols, row.has_mean);
+        REALED(finish_statistics)(m, s, eps * row.scale * row.scale);
         if (!may_move || m->verdict[0] != (REAL)OFF_CENTRE) {
             return row.scale;
         }
@@ -57,6 +59,7 @@ struct TYPED(normalization) {
     const ELEMENT *x;
     const REAL *gamma, *beta;
     vec scale, centre, rstd, rstd_lost, shift;
+    vec one_gamma, one_beta;
 };
 
 /* The n elements of y from column i, n <= LANES. Where direct, centre and rstd_lost are 0 and scale is 1. */
@@ -69,6 +72,9 @@ static KERNEL_INLINE vec TYPED(normalize)(const struct TYPED(normalization) * to
         shift = vec_fma(c, to->rstd_lost, shift);
     }
     const vec xhat = vec_fma(c, to->rstd, shift);
+    if (has_gamma == ONE_FOR_ALL) {
+        return vec_fma(xhat, to->one_gamma, to->one_beta);
+    }
     if (has_gamma && has_beta) {
         return vec_fma(xhat, REALED(load)(to->gamma + i, n), REALED(load)(to->beta + i, n));
     }
@@ -77,9 +83,6 @@ static KERNEL_INLINE vec TYPED(normalize)(const struct TYPED(normalization) * to
     }
     return has_beta ? vec_add(xhat, REALED(load)(to->beta + i, n)) : xhat;
 }
-
-/* Vectors whose loads are done before their stores: a store delays later loads from the same place of another page. */
-#define TILE_VECS ((size_t)4)
 
 /* The second pass over a span, with the moments of scale * row in the given lane. */
 typedef void TYPED(second_pass)(const struct TYPED(span) * span, const struct REALED(moments) * m, size_t lane,
@@ -99,6 +102,8 @@ static KERNEL_INLINE void TYPED(normalize_span)(const struct TYPED(span) * span,
         .rstd = vec_set1(m->rstd[lane]),
         .rstd_lost = vec_set1(m->rstd_lost[lane]),
         .shift = vec_set1(m->shift[lane]),
+        .one_gamma = vec_set1(has_gamma == ONE_FOR_ALL && span->gamma != NULL ? span->gamma[0] : 1),
+        .one_beta = vec_set1(has_beta == ONE_FOR_ALL && span->beta != NULL ? span->beta[0] : -(REAL)0),
     };
     if (cols < LANES) {
         TYPED(write)(y, TYPED(normalize)(&to, 0, cols, direct, has_gamma, has_beta), cols);
@@ -144,20 +149,22 @@ SECOND_PASS(direct, 1, 0, 0)
 SECOND_PASS(direct_gamma, 1, 1, 0)
 SECOND_PASS(direct_beta, 1, 0, 1)
 SECOND_PASS(direct_gamma_beta, 1, 1, 1)
+SECOND_PASS(centred_run, 0, ONE_FOR_ALL, ONE_FOR_ALL)
+SECOND_PASS(direct_run, 1, ONE_FOR_ALL, ONE_FOR_ALL)
 #undef SECOND_PASS
 
-static TYPED(second_pass) *const TYPED(second_passes)[2][4] = {
-    {TYPED(centred), TYPED(centred_gamma), TYPED(centred_beta), TYPED(centred_gamma_beta)},
-    {TYPED(direct), TYPED(direct_gamma), TYPED(direct_beta), TYPED(direct_gamma_beta)},
+static TYPED(second_pass) *const TYPED(second_passes)[2][5] = {
+    {TYPED(centred), TYPED(centred_gamma), TYPED(centred_beta), TYPED(centred_gamma_beta), TYPED(centred_run)},
+    {TYPED(direct), TYPED(direct_gamma), TYPED(direct_beta), TYPED(direct_gamma_beta), TYPED(direct_run)},
 };
 
 #if IS_16_BITS
 struct TYPED(forward_stage); /* never one */
 #else
-/* Buffers for a block of a row, and the parameters where they are. */
+/* Buffers for a block of a row, for what is kept of a row that is quantized, and for the parameters. */
 struct TYPED(forward_stage) {
-    REAL x[BLOCK], y[BLOCK], gamma_block[BLOCK], beta_block[BLOCK];
-    struct REALED(source) gamma, beta;
+    REAL x[BLOCK], y[KEPT_BLOCKS * BLOCK];
+    struct REALED(parameter) gamma, beta;
 };
 
 /* The first pass over a staged row. */
@@ -169,7 +176,7 @@ static NOINLINE void TYPED(sum_staged_row)(struct REALED(forward_sums) * sums, s
         .cols = args->cols,
         .has_mean = args->has_mean,
         .staged = 1,
-        .x_source = REALED(row_source)(args->x, row, args->x_stride, args->x_type, stage->x),
+        .x_source = REALED(row_source)(&args->x, row, args->inner, stage->x),
     };
     if (one.has_mean) {
         one.centre = TYPED(guess_any_mean)(sample, &one, 1);
@@ -178,22 +185,68 @@ static NOINLINE void TYPED(sum_staged_row)(struct REALED(forward_sums) * sums, s
     TYPED(sum_blocks)(&one, 0, sums->sum + lane, sums->lost + lane, pitch);
 }
 
+/* The second pass over n elements of a staged row from the i-th on, at most a block, to y. */
+static NOINLINE void TYPED(normalize_staged_block)(const struct lnorm_forward_args *args,
+                                                   const struct REALED(source) * x, const struct REALED(source) * gamma,
+                                                   const struct REALED(source) * beta, REAL *y, size_t i, size_t n,
+                                                   TYPED(second_pass) * pass, const struct REALED(moments) * m,
+                                                   size_t lane, REAL scale)
+{
+    const struct TYPED(span) span = {.x = REALED(fetch)(x, i, n),
+                                     .gamma = REALED(fetch)(gamma, i, n),
+                                     .beta = REALED(fetch)(beta, i, n),
+                                     .y = y,
+                                     .n = n};
+    if (!args->round_steps) {
+        pass(&span, m, lane, scale);
+        return;
+    }
+    TYPED(second_passes)[0][0](&span, m, lane, scale);
+    REALED(round_to)(y, args->x.type, n);
+    for (size_t j = 0; span.gamma != NULL && j < n; j++) {
+        y[j] *= span.gamma[j];
+    }
+    REALED(round_to)(y, lnorm_is_quantized(args->y.type) ? args->x.type : args->y.type, span.gamma != NULL ? n : 0);
+    for (size_t j = 0; span.beta != NULL && j < n; j++) {
+        y[j] += span.beta[j];
+    }
+}
+
 /* The second pass over a staged row. */
 static NOINLINE void TYPED(normalize_staged_row)(const struct lnorm_forward_args *args, size_t row,
                                                  struct TYPED(forward_stage) * stage, TYPED(second_pass) * pass,
                                                  const struct REALED(moments) * m, size_t lane, REAL scale)
 {
-    const struct REALED(source) x = REALED(row_source)(args->x, row, args->x_stride, args->x_type, stage->x);
-    char *const y = REALED(row_target)(args->y, row, args->y_stride, args->y_type);
-    for (size_t i = 0; i < args->cols; i += BLOCK) {
-        const size_t n = args->cols - i < BLOCK ? args->cols - i : BLOCK;
-        const struct TYPED(span) span = {.x = REALED(fetch)(&x, i, n),
-                                         .gamma = REALED(fetch)(&stage->gamma, i, n),
-                                         .beta = REALED(fetch)(&stage->beta, i, n),
-                                         .y = REALED(place)(y, args->y_type, stage->y, i),
-                                         .n = n};
-        pass(&span, m, lane, scale);
-        REALED(put)(y, args->y_type, stage->y, i, n);
+    const size_t cols = args->cols, outer = row / args->inner;
+    const struct lnorm_params *const params = &args->params;
+    const struct REALED(source) x = REALED(row_source)(&args->x, row, args->inner, stage->x);
+    const struct REALED(source) *const gamma =
+        REALED(parameter_of)(&stage->gamma, params->gamma, params, params->plus_one, cols, outer);
+    const struct REALED(source) *const beta = REALED(parameter_of)(&stage->beta, params->beta, params, 0, cols, outer);
+    const struct REALED(sink) y = REALED(row_sink)(&args->y, row, args->inner, stage->y);
+    const int quantized = lnorm_is_quantized(y.type);
+    struct REALED(quantizer) to;
+    REALED(begin_quantizer)(&to, args);
+    /* Where the scale depends on all of y, a long row's y is computed twice. */
+    const int keeps = cols <= KEPT_BLOCKS * BLOCK, passes = quantized && args->dynamic_scale ? 2 : 1;
+    for (int p = 1; p <= passes; p++) {
+        for (size_t i = 0; i < cols; i += BLOCK) {
+            const size_t n = cols - i < BLOCK ? cols - i : BLOCK;
+            REAL *const block = quantized ? stage->y + (keeps ? i : 0) : REALED(place)(&y, i);
+            if (p == 1 || !keeps) {
+                TYPED(normalize_staged_block)(args, &x, gamma, beta, block, i, n, pass, m, lane, scale);
+            }
+            if (p < passes) {
+                REALED(extend_range)(&to, block, n);
+            } else if (quantized) {
+                REALED(quantize)((uint8_t *)y.at + (ptrdiff_t)i * y.step, y.step, &to, block, n);
+            } else {
+                REALED(put)(&y, i, n);
+            }
+        }
+        if (p < passes) {
+            REALED(finish_range)(&to, args, row);
+        }
     }
 }
 #endif
@@ -212,7 +265,7 @@ static KERNEL_INLINE void TYPED(sum_forward_row)(struct REALED(forward_sums) * s
         return;
     }
 #endif
-    struct TYPED(row) one = {.x = (const ELEMENT *)args->x + (ptrdiff_t)row * args->x_stride, .cols = args->cols};
+    struct TYPED(row) one = {.x = (const ELEMENT *)args->x.at + (ptrdiff_t)row * args->x.stride, .cols = args->cols};
     if (args->has_mean) {
         one.has_mean = 1;
         one.centre = TYPED(guess_mean)(sample, one.x, NULL, 1);
@@ -220,6 +273,22 @@ static KERNEL_INLINE void TYPED(sum_forward_row)(struct REALED(forward_sums) * s
         TYPED(sum_row)(&one, sums->sum + lane, sums->lost + lane, pitch);
     } else {
         TYPED(sum_row)(&one, sums->sum + lane, sums->lost + lane, pitch);
+    }
+}
+
+/* The second pass over a row in which each gamma and beta stands for a run of elements. */
+static NOINLINE void TYPED(normalize_runs)(const struct lnorm_params *params, struct TYPED(span) span,
+                                           TYPED(second_pass) * pass, const struct REALED(moments) * m, size_t lane,
+                                           REAL scale)
+{
+    const size_t cols = span.n;
+    span.n = params->run;
+    for (size_t i = 0; i < cols; i += span.n) {
+        pass(&span, m, lane, scale);
+        span.x += span.n;
+        span.y += span.n;
+        span.gamma = span.gamma != NULL ? span.gamma + 1 : NULL;
+        span.beta = span.beta != NULL ? span.beta + 1 : NULL;
     }
 }
 
@@ -237,27 +306,45 @@ static KERNEL_INLINE void TYPED(normalize_row)(const struct lnorm_forward_args *
         return;
     }
 #endif
-    span->x = (const ELEMENT *)args->x + (ptrdiff_t)row * args->x_stride;
-    span->y = (ELEMENT *)args->y + (ptrdiff_t)row * args->y_stride;
+    span->x = (const ELEMENT *)args->x.at + (ptrdiff_t)row * args->x.stride;
+    span->y = (ELEMENT *)args->y.at + (ptrdiff_t)row * args->y.stride;
+    if (args->params.rows > 1) {
+        const size_t offset = lnorm_param_offset(&args->params, args->cols, row);
+        span->gamma = args->params.gamma != NULL ? (const REAL *)args->params.gamma + offset : NULL;
+        span->beta = args->params.beta != NULL ? (const REAL *)args->params.beta + offset : NULL;
+    }
+    if (args->params.run > 1) {
+        TYPED(normalize_runs)(&args->params, *span, pass, m, lane, scale);
+        return;
+    }
     pass(span, m, lane, scale);
 }
 
-/* The same of a row whose statistics will not do, with others. */
+/* The row of that place as careful_moments takes it; the block is for what is staged. */
+static NOINLINE struct TYPED(row)
+    TYPED(careful_row)(const struct lnorm_forward_args *args, size_t row, int staged, REAL *block)
+{
+    struct TYPED(row) one = {
+        .cols = args->cols,
+        .has_mean = args->has_mean,
+        .staged = staged,
+        .x_source = REALED(row_source)(&args->x, row, args->inner, block),
+    };
+    one.x = (const ELEMENT *)(const void *)one.x_source.at; /* looked at where the row is not staged */
+    return one;
+}
+
+/* The same as normalize_row of a row whose statistics will not do, with others. */
 static NOINLINE void TYPED(normalize_carefully)(const struct lnorm_forward_args *args, size_t row,
                                                 struct TYPED(forward_stage) * stage, struct TYPED(span) * span,
                                                 TYPED(second_pass) * pass, const struct REALED(moments) * m,
                                                 size_t lane)
 {
     REAL block[BLOCK];
-    struct TYPED(row) one = {
-        .cols = args->cols,
-        .has_mean = args->has_mean,
-        .staged = stage != NULL,
-        .x_source = REALED(row_source)(args->x, row, args->x_stride, args->x_type, block),
-    };
-    one.x = (const ELEMENT *)(const void *)one.x_source.at; /* looked at where the row is not staged */
     struct REALED(moments) careful;
-    const REAL scale = TYPED(careful_moments)(&careful, m, lane, one, args);
+    struct REALED(statistics) s;
+    const struct TYPED(row) one = TYPED(careful_row)(args, row, stage != NULL, block);
+    const REAL scale = TYPED(careful_moments)(&careful, &s, m, lane, one, args);
     if (args->mean != NULL) {
         ((REAL *)args->mean)[row] = careful.mean[0] / scale;
     }
@@ -278,10 +365,11 @@ static NOINLINE void TYPED(forward_rows)(const struct lnorm_forward_args *args, 
     const size_t fitting = BATCH_BYTES / sizeof(REAL) / cols;
     const size_t batch = fitting < 1 ? 1 : fitting > BATCH_ROWS ? BATCH_ROWS : fitting;
     const struct REALED(sample) sample = REALED(sample_of)(cols, SAMPLE_VECS);
-    const int affine = (args->gamma != NULL) + 2 * (args->beta != NULL);
+    const struct lnorm_params *const params = &args->params;
+    const int affine = stage == NULL && params->run > 1 ? RUNS : (params->gamma != NULL) + 2 * (params->beta != NULL);
     TYPED(second_pass) *const centred = TYPED(second_passes)[0][affine];
     TYPED(second_pass) *const direct = TYPED(second_passes)[1][affine];
-    struct TYPED(span) span = {.gamma = args->gamma, .beta = args->beta, .n = cols};
+    struct TYPED(span) span = {.gamma = params->gamma, .beta = params->beta, .n = cols};
     struct REALED(forward_sums) sums;
     struct REALED(moments) m;
     vec_store(sums.centre, vec_set1(0));
@@ -303,6 +391,9 @@ static NOINLINE void TYPED(forward_rows)(const struct lnorm_forward_args *args, 
         const size_t pitch = REALED(places_of)(REALED(quantities)(args->has_mean, 0), next_rows).pitch;
         for (size_t r = 0; r < rows || r < next_rows; r++) {
             if (r < next_rows) {
+                if (args->residual.at != NULL) {
+                    REALED(add_row)(args, first + r);
+                }
                 TYPED(sum_forward_row)(&sums, r, pitch, &sample, args, first + r, stage);
             }
             if (r < rows) {
@@ -320,44 +411,38 @@ static NOINLINE void TYPED(forward_rows)(const struct lnorm_forward_args *args, 
     }
 }
 
-#if IS_16_BITS
-/* With parameters of 16 bits too, which are widened once for all rows. */
-static NOINLINE void TYPED(forward_widened)(const struct lnorm_forward_args *args, size_t first_row, size_t end_row)
+/* With parameters that are not as they are used, in which case they are made so once for all rows. */
+static NOINLINE void TYPED(forward_prepared)(const struct lnorm_forward_args *args, size_t first_row, size_t end_row)
 {
-    struct lnorm_forward_args wide = *args;
-    REAL gamma[LNORM_WIDENED_COLS], beta[LNORM_WIDENED_COLS];
-    if (args->gamma != NULL) {
-        REALED(widen)(gamma, args->gamma, args->param_type, args->cols);
-        wide.gamma = gamma;
-    }
-    if (args->beta != NULL) {
-        REALED(widen)(beta, args->beta, args->param_type, args->cols);
-        wide.beta = beta;
-    }
-    TYPED(forward_rows)(&wide, first_row, end_row, NULL);
+    struct lnorm_forward_args prepared = *args;
+    struct REALED(prepared) gamma, beta;
+    prepared.params.gamma =
+        REALED(prepare)(&gamma, args->params.gamma, &args->params, args->params.plus_one, args->cols);
+    prepared.params.beta = REALED(prepare)(&beta, args->params.beta, &args->params, 0, args->cols);
+    TYPED(forward_rows)(&prepared, first_row, end_row, NULL);
 }
-#else
+
+#if !IS_16_BITS
 static NOINLINE void TYPED(forward_staged)(const struct lnorm_forward_args *args, size_t first_row, size_t end_row)
 {
     struct TYPED(forward_stage) stage;
-    stage.gamma = REALED(parameter)(args->gamma, args->param_type, stage.gamma_block, args->cols);
-    stage.beta = REALED(parameter)(args->beta, args->param_type, stage.beta_block, args->cols);
+    REALED(begin_parameter)(&stage.gamma);
+    REALED(begin_parameter)(&stage.beta);
     TYPED(forward_rows)(args, first_row, end_row, &stage);
 }
 #endif
 
 static void TYPED(forward)(const struct lnorm_forward_args *args, size_t first_row, size_t end_row)
 {
-#if IS_16_BITS
-    if (args->param_type != REAL_TYPE && (args->gamma != NULL || args->beta != NULL)) {
-        TYPED(forward_widened)(args, first_row, end_row);
-        return;
-    }
-#else
+#if !IS_16_BITS
     if (args->staged) {
         TYPED(forward_staged)(args, first_row, end_row);
         return;
     }
 #endif
-    TYPED(forward_rows)(args, first_row, end_row, NULL);
+    if (REALED(needs_preparing)(&args->params)) {
+        TYPED(forward_prepared)(args, first_row, end_row);
+    } else {
+        TYPED(forward_rows)(args, first_row, end_row, NULL);
+    }
 }

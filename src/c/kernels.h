@@ -10,33 +10,94 @@
 #pragma GCC visibility push(hidden)
 #endif
 
+static INLINE int lnorm_is_quantized(int type)
+{
+    return type == LNORM_I8 || type == LNORM_U8;
+}
+
 /* Bytes of an element of an lnorm_type in memory. */
 static INLINE size_t lnorm_type_size(int type)
 {
-    return type == LNORM_F64 ? 8 : type == LNORM_F32 ? 4 : 2;
+    return type == LNORM_F64 ? 8 : type == LNORM_F32 ? 4 : lnorm_is_quantized(type) ? 1 : 2;
 }
 
-/* Strides count elements from one row to the next. Pointers may be NULL where the public call says so. Types are
- * lnorm_types. Statistics, dgamma and dbeta have the type of the arithmetic. */
+/* A tensor of rows: `stride` elements from one outer index to the next, `step` from one normalized element to the next.
+ * Where there is an inner index, elements along it lie side by side. */
+struct lnorm_input {
+    const void *at;
+    ptrdiff_t stride, step;
+    int type;
+};
+
+struct lnorm_output {
+    void *at;
+    ptrdiff_t stride, step;
+    int type;
+};
+
+/* Elements from the first row to a given one. */
+static INLINE ptrdiff_t lnorm_row_offset(size_t row, ptrdiff_t stride, size_t inner)
+{
+    return inner == 1 ? (ptrdiff_t)row * stride : (ptrdiff_t)(row / inner) * stride + (ptrdiff_t)(row % inner);
+}
+
+/* gamma and beta: outer index o uses row (o / repeat) % rows of them, and element i of it their element i / run. */
+struct lnorm_params {
+    const void *gamma, *beta;
+    int type, plus_one; /* of gamma */
+    size_t rows, repeat, run;
+};
+
+/* Elements from the first parameter to those of a row of x. */
+static INLINE size_t lnorm_param_offset(const struct lnorm_params *params, size_t cols, size_t outer)
+{
+    return params->rows == 1 ? 0 : outer / params->repeat % params->rows * (cols / params->run);
+}
+
+/* Pointers may be NULL where the public call says so. Types are lnorm_types. Statistics, dgamma and dbeta have the type
+ * of the arithmetic. Where staged, elements are looked for through the sources of stage.inc.h. */
 struct lnorm_forward_args {
-    const void *x, *gamma, *beta;
-    void *y, *mean, *rstd;
-    size_t rows, cols;
-    ptrdiff_t x_stride, y_stride;
+    struct lnorm_input x;
+    struct lnorm_output y;
+    struct lnorm_params params;
+    void *mean, *rstd;
+    size_t rows, cols, inner; /* rows counts inner too */
     double eps;
     int has_mean; /* 0: RMS norm, in which nothing is subtracted */
-    int staged, x_type, y_type, param_type;
+    int staged, round_steps;
+
+    /* x = input + input_bias + residual, which is written first, row by row; or residual.at is NULL. */
+    struct lnorm_input input, residual;
+    size_t residual_rows;
+    const void *input_bias;
+    void *total;
+
+    /* Where y is LNORM_I8 or LNORM_U8; the outputs of a dynamic scale are one per row. */
+    void *scale;
+    int32_t *zero_point;
+    int dynamic_scale;
+
+    const void *given_moments; /* LNORM_MOMENTS a row; or NULL */
 };
 
 /* Rows are cut into slabs by the shape alone; each slab sums its share of dgamma and dbeta into its own part of the
  * workspace, and the parts are added in the order of the slabs. */
 struct lnorm_backward_args {
-    const void *dy, *x, *mean, *rstd, *gamma;
-    void *dx, *dgamma, *dbeta, *workspace;
-    size_t rows, cols;
-    ptrdiff_t dy_stride, x_stride, dx_stride;
-    int has_mean, staged, x_type, dy_type, param_type; /* dx has x's type */
+    struct lnorm_input dy, x;
+    struct lnorm_output dx; /* has x's type */
+    struct lnorm_params params;
+    const void *mean, *rstd;
+    void *dgamma, *dbeta, *workspace;
+    size_t rows, cols, inner;
+    size_t stat_stride; /* from one outer index's statistics to the next one's */
+    int has_mean, staged, accumulate;
     size_t slabs, rows_per_slab;
+
+    struct lnorm_input added; /* to dx; or NULL */
+    int from_y;               /* x is y */
+
+    const void *given_moments, *given_grad_moments; /* one row each of LNORM_MOMENTS and LNORM_GRAD_MOMENTS, or NULL */
+    double eps;                                     /* with given moments */
 };
 
 /* Rows whose terms of dgamma and dbeta are summed by plain additions before the sum is carried on with its error. */
@@ -50,13 +111,20 @@ struct lnorm_typed_kernels {
     void (*forward)(const struct lnorm_forward_args *args, size_t first_row, size_t end_row);
     void (*backward)(const struct lnorm_backward_args *args, size_t slab);
     void (*backward_merge)(const struct lnorm_backward_args *args, size_t first_col, size_t end_col);
+
+    /* The rest are those of the arithmetic's type, whatever the elements are. */
+    void (*moments)(const struct lnorm_forward_args *args, void *moments, size_t first_row, size_t end_row);
+    void (*apply_moments)(const struct lnorm_forward_args *args, size_t first_row, size_t end_row);
+    void (*grad_moments)(const struct lnorm_backward_args *args, void *grad_moments, size_t first_row, size_t end_row);
+    void (*backward_runs)(const struct lnorm_backward_args *args, size_t first_row, size_t end_row);
+    void (*merge_runs)(const struct lnorm_backward_args *args, size_t param_row);
 };
 
-/* By the type of x and y. Where they differ, or parameters of 16 bits have more columns than the kernels widen at once,
- * it is that of f32, with `staged`. */
+/* By the type of x and y. Where rows or parameters are not as the kernels use them, it is that of the arithmetic, with
+ * `staged`; but parameters alone are prepared once for all rows, where they are the same for all and so few. */
 enum { LNORM_KERNELS_F32, LNORM_KERNELS_F64, LNORM_KERNELS_F16, LNORM_KERNELS_BF16, LNORM_KERNEL_TYPES };
 
-#define LNORM_WIDENED_COLS ((size_t)4096)
+#define LNORM_PREPARED_COLS ((size_t)4096)
 
 struct lnorm_kernels {
     const char *name;
@@ -74,6 +142,10 @@ extern const struct lnorm_kernels lnorm_kernels_neon;
 
 /* The kernels in use, or NULL when LNORM_ISA names none that can be used. */
 const struct lnorm_kernels *lnorm_active_kernels(void);
+
+/* Merges the moments, or the grad moments, of one row; real is the type of the numbers. */
+void lnorm_merge_row(int real, int64_t count_a, const void *a, int64_t count_b, const void *b, void *merged);
+void lnorm_merge_grad_row(int real, int64_t count_a, const void *a, int64_t count_b, const void *b, void *merged);
 
 /* Which instruction sets the CPU and its operating system offer. */
 int lnorm_cpu_has_avx2_fma(void);

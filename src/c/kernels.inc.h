@@ -13,6 +13,10 @@
  * be summed again around its mean; its squares vanish or overflow, or it is not finite. */
 enum { DIRECT, CENTRED, OFF_CENTRE, OUT_OF_RANGE };
 
+/* gamma and beta of a span: those of each element where there are such, or one of each for all. The second passes are
+ * numbered by which of them there are; the last is that of runs. */
+enum { EACH_ITS_OWN = 1, ONE_FOR_ALL = 2, RUNS = 4 };
+
 #define REAL_NAME f32
 #define REAL float
 #define REAL_TYPE LNORM_F32
@@ -23,11 +27,15 @@ enum { DIRECT, CENTRED, OFF_CENTRE, OUT_OF_RANGE };
 #define REAL_SCALE_LIMIT 0x1p126f
 #define REAL_BITS uint32_t
 #define REAL_FRACTION_BITS 23
+#define REAL_ROUNDER 0x1.8p23f
+#define FROM_Y_LEAST_GAMMA 0x1p-20f
 #define REAL_EXPONENT_MASK ((uint32_t)0xff)
 #include "lane_sums.inc.h"
 #include "stage.inc.h"
 #include "moments.inc.h"
 #include "parameter_sums.inc.h"
+#include "residual.inc.h"
+#include "quantize.inc.h"
 
 #define TYPE f32
 #define ELEMENT float
@@ -35,6 +43,7 @@ enum { DIRECT, CENTRED, OFF_CENTRE, OUT_OF_RANGE };
 #include "row_sums.inc.h"
 #include "forward_kernel.inc.h"
 #include "backward_kernel.inc.h"
+#include "pieces_kernel.inc.h"
 #undef TYPE
 #undef ELEMENT
 #undef IS_16_BITS
@@ -64,6 +73,8 @@ enum { DIRECT, CENTRED, OFF_CENTRE, OUT_OF_RANGE };
 #undef REAL_SCALE_LIMIT
 #undef REAL_BITS
 #undef REAL_FRACTION_BITS
+#undef REAL_ROUNDER
+#undef FROM_Y_LEAST_GAMMA
 #undef REAL_EXPONENT_MASK
 
 #define REAL_NAME f64
@@ -76,11 +87,15 @@ enum { DIRECT, CENTRED, OFF_CENTRE, OUT_OF_RANGE };
 #define REAL_SCALE_LIMIT 0x1p1022
 #define REAL_BITS uint64_t
 #define REAL_FRACTION_BITS 52
+#define REAL_ROUNDER 0x1.8p52
+#define FROM_Y_LEAST_GAMMA 0x1p-40
 #define REAL_EXPONENT_MASK ((uint64_t)0x7ff)
 #include "lane_sums.inc.h"
 #include "stage.inc.h"
 #include "moments.inc.h"
 #include "parameter_sums.inc.h"
+#include "residual.inc.h"
+#include "quantize.inc.h"
 
 #define TYPE f64
 #define ELEMENT double
@@ -88,16 +103,21 @@ enum { DIRECT, CENTRED, OFF_CENTRE, OUT_OF_RANGE };
 #include "row_sums.inc.h"
 #include "forward_kernel.inc.h"
 #include "backward_kernel.inc.h"
+#include "pieces_kernel.inc.h"
 
 #define LNORM_TABLE2(isa) lnorm_kernels_##isa
 #define LNORM_TABLE(isa) LNORM_TABLE2(isa)
 #define LNORM_STRING2(isa) #isa
 #define LNORM_STRING(isa) LNORM_STRING2(isa)
 
+#define LNORM_TYPED_KERNELS(type, real)                                                                                \
+    {forward_##type,       backward_##type,     backward_merge_##real, moments_##real,                                 \
+     apply_moments_##real, grad_moments_##real, backward_runs_##real,  merge_runs_##real}
+
 const struct lnorm_kernels LNORM_TABLE(ISA) = {
     .name = LNORM_STRING(ISA),
-    .typed = {[LNORM_KERNELS_F32] = {forward_f32, backward_f32, backward_merge_f32},
-              [LNORM_KERNELS_F64] = {forward_f64, backward_f64, backward_merge_f64},
-              [LNORM_KERNELS_F16] = {forward_f16, backward_f16, backward_merge_f32},
-              [LNORM_KERNELS_BF16] = {forward_bf16, backward_bf16, backward_merge_f32}},
+    .typed = {[LNORM_KERNELS_F32] = LNORM_TYPED_KERNELS(f32, f32),
+              [LNORM_KERNELS_F64] = LNORM_TYPED_KERNELS(f64, f64),
+              [LNORM_KERNELS_F16] = LNORM_TYPED_KERNELS(f16, f32),
+              [LNORM_KERNELS_BF16] = LNORM_TYPED_KERNELS(bf16, f32)},
 };

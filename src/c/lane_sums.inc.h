@@ -20,6 +20,9 @@
 /* Rows of a batch: the lanes of a vector, so that what follows the sums is done for all of them at once. */
 #define BATCH_ROWS LANES
 
+/* Vectors whose loads are done before their stores: a store delays later loads from the same place of another page. */
+#define TILE_VECS ((size_t)4)
+
 /* Bytes from an element that is read to the one that is asked for ahead. */
 #define PREFETCH_BYTES ((size_t)4096)
 

@@ -4,8 +4,11 @@
 #include "kernels.h"
 #include "lnorm.h"
 
-/* Rows of one piece of forward's work: about this many bytes, so that a hook has something to share out. */
-#define FORWARD_PIECE_BYTES ((size_t)65536)
+/* Rows of one piece of the work: about this many bytes, so that a hook has something to share out. */
+#define PIECE_BYTES ((size_t)65536)
+
+/* Shorter ones are repeated in a buffer, so that there are whole vectors to work on. */
+#define SHORTEST_PLAIN_RUN ((size_t)16)
 
 /* A slab holds a whole number of blocks; there are at most this many slabs. */
 #define MAX_SLABS ((size_t)32)
@@ -30,41 +33,51 @@ const char *lnorm_status_text(lnorm_status status)
         return "operation is not known; use LNORM_LAYER_NORM or LNORM_RMS_NORM";
     case LNORM_ERROR_TYPE:
         return "element types do not go together: x, y and parameters must all be LNORM_F64, or x and y any of "
-               "LNORM_F32, "
-               "LNORM_F16 and LNORM_BF16 and the parameters LNORM_F32 or of x's type";
+               "LNORM_F32, LNORM_F16 and LNORM_BF16 and the parameters LNORM_F32 or of x's type; y is LNORM_I8 or "
+               "LNORM_U8 in lnorm_quantized_forward, and only there";
     case LNORM_ERROR_FLAGS:
-        return "flags or reserved is not 0; no flag is defined yet";
+        return "flags has a bit that no flag defines, or reserved is not 0";
     case LNORM_ERROR_INNER:
-        return "inner is not supported; use 1";
+        return "inner is negative; or inner or a norm stride is not 1 with a residual or with param_run";
     case LNORM_ERROR_SIZE:
-        return "outer or norm is negative, or sizes and strides address more memory than there can be";
+        return "a size is negative, or sizes and strides address more memory than there can be";
     case LNORM_ERROR_STRIDE:
-        return "the rows of an output overlap each other; its stride must be at least norm, in either direction";
+        return "elements of an output overlap each other; its strides must step over what lies between, in either "
+               "direction";
     case LNORM_ERROR_EPS:
         return "eps must be finite in the element type and not negative";
     case LNORM_ERROR_NULL:
-        return "a required pointer is NULL: x and y in forward, dy, x, mean and rstd in backward; or mean is not NULL "
-               "with LNORM_RMS_NORM, which has none";
+        return "a required pointer is NULL: x and y in forward, dy, x, mean and rstd in backward, residual and total, "
+               "scale, or moments where the call has them; or mean is not NULL with LNORM_RMS_NORM, which has none";
     case LNORM_ERROR_OVERLAP:
         return "an output overlaps another argument; only y = x, dx = dy and dx = x with equal strides are allowed";
     case LNORM_ERROR_WORKSPACE:
         return "workspace is NULL, misaligned or smaller than lnorm_backward_workspace asks for";
     case LNORM_ERROR_ISA:
         return "the instruction set that LNORM_ISA or lnorm_set_isa names is unknown or not available on this machine";
+    case LNORM_ERROR_PARAMS:
+        return "param_rows, param_repeat, param_run or residual_rows does not divide what it divides, param_repeat is "
+               "neither 1 nor outer / param_rows, or the call does not take such parameters";
+    case LNORM_ERROR_SCALE:
+        return "scale is not a positive finite number, or zero_point is not in the range of y's type, or not NULL "
+               "where "
+               "there is none";
     }
     return "unknown status";
 }
 
-/* ---- Memory that the arguments cover
- * -------------------------------------------------------------------------------*/
+/* ---- Memory that the arguments cover ---- */
 
 enum role { READ, READ_TENSOR, WRITE, WRITE_TENSOR };
 
+/* A tensor of outer x norm x inner, or an array, which is one outer index. Strides in bytes. */
 struct argument {
     const void *base; /* NULL where it is absent or empty */
     enum role role;
-    int backwards;                /* the rows */
-    size_t rows, step, row_bytes; /* step: bytes from row to row, whichever way; 0 where there is one row */
+    int backwards;                        /* from one outer index to the next */
+    int injective;                        /* no two elements share memory */
+    size_t outer, stride, reach, element; /* bytes of one outer index, from its lowest to its highest */
+    ptrdiff_t step;
     uintptr_t begin, end;
 };
 
@@ -85,35 +98,102 @@ static int describe_array(struct argument *a, enum role role, const void *base, 
         return 0;
     }
     const uintptr_t begin = (uintptr_t)base;
-    *a = (struct argument){count != 0 ? base : NULL, role, 0, 1, 0, bytes, begin, begin + bytes};
+    *a = (struct argument){.base = count != 0 ? base : NULL,
+                           .role = role,
+                           .injective = 1,
+                           .outer = 1,
+                           .reach = bytes,
+                           .element = element,
+                           .begin = begin,
+                           .end = begin + bytes};
     return begin <= UINTPTR_MAX - bytes;
 }
 
-static int describe_tensor(struct argument *a, enum role role, const void *base, size_t rows, size_t cols,
-                           ptrdiff_t stride, size_t element)
+struct shape {
+    size_t outer, norm, inner;
+};
+
+/* count - 1 steps, in bytes. */
+static int distance(size_t count, ptrdiff_t step, size_t element, size_t *bytes)
 {
-    size_t step, row_bytes, reach;
-    if (rows <= 1 || cols == 0) {
-        return describe_array(a, role, rows != 0 ? base : NULL, rows != 0 ? cols : 0, element);
+    const size_t size = step < 0 ? (size_t)0 - (size_t)step : (size_t)step;
+    size_t elements;
+    return count > 1 ? multiply(count - 1, size, &elements) && multiply(elements, element, bytes) : (*bytes = 0, 1);
+}
+
+/* Whether no two elements share memory: each axis steps over what the smaller steps reach. */
+static int is_injective(const struct shape *shape, ptrdiff_t stride, ptrdiff_t step)
+{
+    const size_t count[3] = {shape->inner, shape->norm, shape->outer};
+    const size_t size[3] = {1, step < 0 ? (size_t)0 - (size_t)step : (size_t)step,
+                            stride < 0 ? (size_t)0 - (size_t)stride : (size_t)stride};
+    size_t reach = 1, previous = 0;
+    for (int done = 0; done < 3; done++) {
+        int next = -1;
+        for (int i = 0; i < 3; i++) {
+            if (count[i] > 1 && (size[i] > previous || (done == 0 && size[i] == 0)) &&
+                (next < 0 || size[i] < size[next])) {
+                next = i;
+            }
+        }
+        if (next < 0) {
+            break;
+        }
+        for (int i = 0; i < 3; i++) {
+            if (i != next && count[i] > 1 && size[i] == size[next]) {
+                return 0;
+            }
+        }
+        if (size[next] < reach) {
+            return 0;
+        }
+        reach += size[next] * (count[next] - 1);
+        previous = size[next];
     }
-    if (!multiply(cols, element, &row_bytes) ||
-        !multiply(stride < 0 ? (size_t)0 - (size_t)stride : (size_t)stride, element, &step) ||
-        !multiply(rows - 1, step, &reach) || reach > PTRDIFF_MAX - row_bytes) {
+    return 1;
+}
+
+static int describe_tensor(struct argument *a, enum role role, const void *base, const struct shape *shape,
+                           ptrdiff_t stride, ptrdiff_t step, size_t element)
+{
+    size_t bytes, row, inner, outer;
+    if (!multiply(shape->outer, shape->inner, &bytes) || !multiply(bytes, shape->norm, &bytes) ||
+        !multiply(bytes, element, &bytes)) {
         return 0;
     }
-    const uintptr_t place = (uintptr_t)base, begin = stride < 0 && base != NULL ? place - reach : place;
-    *a = (struct argument){base, role, stride < 0, rows, step, row_bytes, begin, begin + reach + row_bytes};
-    return begin <= place && begin <= UINTPTR_MAX - reach - row_bytes;
+    if (bytes == 0) {
+        return describe_array(a, role, NULL, 0, element);
+    }
+    if (!distance(shape->norm, step, element, &row) || !multiply(shape->inner, element, &inner) ||
+        row > PTRDIFF_MAX - inner || !distance(shape->outer, stride, element, &outer) ||
+        outer > PTRDIFF_MAX - row - inner) {
+        return 0;
+    }
+    const int backwards = stride < 0 && shape->outer > 1;
+    const size_t before = (backwards ? outer : 0) + (step < 0 ? row : 0);
+    const uintptr_t place = (uintptr_t)base, begin = base != NULL ? place - before : place;
+    *a = (struct argument){.base = base,
+                           .role = role,
+                           .backwards = backwards,
+                           .injective = role != WRITE_TENSOR || is_injective(shape, stride, step),
+                           .outer = shape->outer,
+                           .stride = shape->outer > 1 ? outer / (shape->outer - 1) : 0,
+                           .reach = row + inner,
+                           .element = element,
+                           .step = shape->norm > 1 ? step : 0,
+                           .begin = begin,
+                           .end = begin + outer + row + inner};
+    return begin <= place && begin <= UINTPTR_MAX - outer - row - inner;
 }
 
 /* Of arguments that are present and whose extents meet. */
 static int overlap(const struct argument *a, const struct argument *b)
 {
-    if (a->step == b->step && a->backwards == b->backwards && a->step != 0) {
+    if (a->stride == b->stride && a->backwards == b->backwards && a->stride != 0) {
         /* Columns of one matrix: the later one begins after the earlier one's row, and ends before its next row. */
         const struct argument *const early = a->begin < b->begin ? a : b, *const late = early == a ? b : a;
-        const size_t offset = (late->begin - early->begin) % a->step;
-        return offset < early->row_bytes || offset + late->row_bytes > a->step;
+        const size_t offset = (late->begin - early->begin) % a->stride;
+        return offset < early->reach || offset + late->reach > a->stride;
     }
     return 1;
 }
@@ -121,8 +201,8 @@ static int overlap(const struct argument *a, const struct argument *b)
 static int in_place(const struct argument *output, const struct argument *input)
 {
     return output->role == WRITE_TENSOR && input->role == READ_TENSOR && output->base == input->base &&
-           output->step == input->step && output->backwards == input->backwards &&
-           output->row_bytes == input->row_bytes;
+           output->outer == input->outer && output->stride == input->stride && output->step == input->step &&
+           output->backwards == input->backwards && output->reach == input->reach && output->element == input->element;
 }
 
 /* The outputs come first in the list. */
@@ -132,7 +212,7 @@ static lnorm_status check_overlaps(const struct argument *list, size_t count)
         if (output->base == NULL) {
             continue;
         }
-        if (output->rows > 1 && output->step < output->row_bytes) {
+        if (!output->injective) {
             return LNORM_ERROR_STRIDE;
         }
         for (const struct argument *other = output + 1; other < list + count; other++) {
@@ -145,13 +225,162 @@ static lnorm_status check_overlaps(const struct argument *list, size_t count)
     return LNORM_OK;
 }
 
-/* ---- Splitting the work
- * --------------------------------------------------------------------------------------------*/
+/* ---- What a problem says ---- */
+
+/* The element types with their defaults filled in, `real` that of the arithmetic, and the sizes. */
+struct view {
+    int x, y, param, real, has_mean;
+    unsigned flags;
+    struct shape shape;
+    size_t rows; /* outer * inner */
+    struct lnorm_params params;
+};
+
+static size_t real_size(const struct view *view)
+{
+    return lnorm_type_size(view->real);
+}
+
+static int is_type(int type)
+{
+    return type == LNORM_F32 || type == LNORM_F64 || type == LNORM_F16 || type == LNORM_BF16;
+}
+
+/* a size of the problem, 0 standing for `otherwise`. */
+static int get_size(int64_t size, size_t otherwise, size_t *to)
+{
+    *to = size != 0 ? (size_t)size : otherwise;
+    return size >= 0 && (uint64_t)size <= PTRDIFF_MAX;
+}
+
+static lnorm_status check_problem(const lnorm_problem *problem, int quantized, struct view *view)
+{
+    const unsigned known = LNORM_GAMMA_PLUS_ONE | LNORM_ROUND_STEPS | LNORM_ACCUMULATE | LNORM_DYNAMIC_SCALE;
+    if (problem == NULL || problem->struct_size != sizeof *problem) {
+        return LNORM_ERROR_STRUCT;
+    }
+    if (problem->operation != LNORM_LAYER_NORM && problem->operation != LNORM_RMS_NORM) {
+        return LNORM_ERROR_OPERATION;
+    }
+    const int x = problem->x_type != LNORM_TYPE_DEFAULT ? problem->x_type : LNORM_F32;
+    const int y = problem->y_type != LNORM_TYPE_DEFAULT ? problem->y_type : x;
+    const int param = problem->param_type != LNORM_TYPE_DEFAULT ? problem->param_type : x;
+    const int y_fits = quantized ? lnorm_is_quantized(y) : is_type(y) && (x == LNORM_F64) == (y == LNORM_F64);
+    if (!is_type(x) || !y_fits || (param != x && (param != LNORM_F32 || x == LNORM_F64))) {
+        return LNORM_ERROR_TYPE;
+    }
+    if ((problem->flags & ~known) != 0 || problem->reserved != 0) {
+        return LNORM_ERROR_FLAGS;
+    }
+    if (problem->inner < 0) {
+        return LNORM_ERROR_INNER;
+    }
+    *view = (struct view){.x = x,
+                          .y = y,
+                          .param = param,
+                          .real = x == LNORM_F64 ? LNORM_F64 : LNORM_F32,
+                          .has_mean = problem->operation == LNORM_LAYER_NORM,
+                          .flags = problem->flags};
+    struct shape *const shape = &view->shape;
+    struct lnorm_params *const params = &view->params;
+    if (!get_size(problem->outer, 0, &shape->outer) || !get_size(problem->norm, 0, &shape->norm) ||
+        !get_size(problem->inner, 1, &shape->inner) || !multiply(shape->outer, shape->inner, &view->rows)) {
+        return LNORM_ERROR_SIZE;
+    }
+    if (!get_size(problem->param_rows, 1, &params->rows) || !get_size(problem->param_run, 1, &params->run) ||
+        shape->outer % params->rows != 0 || shape->norm % params->run != 0) {
+        return LNORM_ERROR_PARAMS;
+    }
+    const size_t share = shape->outer / params->rows;
+    if (!get_size(problem->param_repeat, share, &params->repeat) || (params->repeat != share && params->repeat != 1)) {
+        return LNORM_ERROR_PARAMS;
+    }
+    params->repeat = params->repeat != 0 ? params->repeat : 1;
+    params->type = param;
+    params->plus_one = (problem->flags & LNORM_GAMMA_PLUS_ONE) != 0;
+    const int spaced = shape->inner != 1 || problem->x_norm_stride > 1 || problem->x_norm_stride < 0;
+    return params->run != 1 && spaced ? LNORM_ERROR_INNER : LNORM_OK;
+}
+
+/* In elements; out of range for this machine becomes a stride that no extent can have. */
+static ptrdiff_t stride_of(int64_t stride, size_t dense)
+{
+    if (stride == LNORM_BROADCAST) {
+        return 0;
+    }
+    if (stride == 0) {
+        return dense <= PTRDIFF_MAX ? (ptrdiff_t)dense : PTRDIFF_MAX;
+    }
+    return stride > PTRDIFF_MAX || stride < -PTRDIFF_MAX ? PTRDIFF_MAX : (ptrdiff_t)stride;
+}
+
+static size_t dense_stride(const struct shape *shape)
+{
+    size_t size;
+    return multiply(shape->norm, shape->inner, &size) ? size : PTRDIFF_MAX;
+}
+
+static struct lnorm_input input_of(const struct view *view, const void *at, int type, int64_t stride,
+                                   int64_t norm_stride)
+{
+    return (struct lnorm_input){at, stride_of(stride, dense_stride(&view->shape)),
+                                stride_of(norm_stride, view->shape.inner), type};
+}
+
+static struct lnorm_output output_of(const struct view *view, void *at, int type, int64_t stride, int64_t norm_stride)
+{
+    return (struct lnorm_output){at, stride_of(stride, dense_stride(&view->shape)),
+                                 stride_of(norm_stride, view->shape.inner), type};
+}
+
+static int describe_input(struct argument *a, const struct view *view, const struct lnorm_input *input)
+{
+    return describe_tensor(a, READ_TENSOR, input->at, &view->shape, input->stride, input->step,
+                           lnorm_type_size(input->type));
+}
+
+static int describe_output(struct argument *a, const struct view *view, const struct lnorm_output *output)
+{
+    return describe_tensor(a, WRITE_TENSOR, output->at, &view->shape, output->stride, output->step,
+                           lnorm_type_size(output->type));
+}
+
+/* Elements of gamma. */
+static size_t param_count(const struct view *view)
+{
+    size_t count;
+    return multiply(view->params.rows, view->shape.norm / view->params.run, &count) ? count : PTRDIFF_MAX;
+}
+
+/* Whether parameters are used as they are, or can be made so once for all rows. */
+static int params_are_simple(const struct view *view)
+{
+    const int plain = view->param == view->real && !view->params.plus_one;
+    const int shared = view->params.rows == 1 && view->params.run == 1 && view->shape.norm <= LNORM_PREPARED_COLS;
+    return (plain && (view->params.run == 1 || view->params.run >= SHORTEST_PLAIN_RUN)) || shared;
+}
+
+static int kernels_for(const struct view *view, int staged)
+{
+    return view->x == LNORM_F64             ? LNORM_KERNELS_F64
+           : view->x == LNORM_F32 || staged ? LNORM_KERNELS_F32
+           : view->x == LNORM_F16           ? LNORM_KERNELS_F16
+                                            : LNORM_KERNELS_BF16;
+}
+
+/* ---- Splitting the work ---- */
 
 struct hook {
     lnorm_parallel_for run;
     void *context;
 };
+
+static const struct hook no_hook;
+
+static struct hook hook_of(const lnorm_problem *problem)
+{
+    return (struct hook){problem->parallel_for, problem->parallel_context};
+}
 
 static void for_each(const struct hook *hook, size_t count, lnorm_task task, void *argument)
 {
@@ -164,42 +393,257 @@ static void for_each(const struct hook *hook, size_t count, lnorm_task task, voi
     }
 }
 
-struct forward_work {
-    const struct lnorm_forward_args *args;
-    const struct lnorm_typed_kernels *kernels;
-    size_t rows_per_piece;
-};
-
-static void forward_piece(void *argument, size_t index)
-{
-    const struct forward_work *const work = argument;
-    const size_t first = index * work->rows_per_piece;
-    const size_t left = work->args->rows - first;
-    work->kernels->forward(work->args, first, first + (left < work->rows_per_piece ? left : work->rows_per_piece));
-}
-
-struct backward_work {
-    const struct lnorm_backward_args *args;
-    const struct lnorm_typed_kernels *kernels;
-};
-
-static void backward_piece(void *argument, size_t index)
-{
-    const struct backward_work *const work = argument;
-    work->kernels->backward(work->args, index);
-}
-
-static void merge_piece(void *argument, size_t index)
-{
-    const struct backward_work *const work = argument;
-    const size_t first = index * MERGE_PIECE_COLS;
-    const size_t left = work->args->cols - first;
-    work->kernels->backward_merge(work->args, first, first + (left < MERGE_PIECE_COLS ? left : MERGE_PIECE_COLS));
-}
-
 static size_t pieces(size_t whole, size_t piece)
 {
     return whole / piece + (whole % piece != 0);
+}
+
+static size_t smaller(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+/* What is done to rows, independently of each other. */
+struct row_work {
+    const struct lnorm_typed_kernels *kernels;
+    const struct lnorm_forward_args *forward;
+    const struct lnorm_backward_args *backward;
+    void *moments;
+    size_t rows, rows_per_piece;
+    void (*run)(const struct row_work *work, size_t first_row, size_t end_row);
+};
+
+static void run_forward(const struct row_work *work, size_t first_row, size_t end_row)
+{
+    work->kernels->forward(work->forward, first_row, end_row);
+}
+
+static void run_apply_moments(const struct row_work *work, size_t first_row, size_t end_row)
+{
+    work->kernels->apply_moments(work->forward, first_row, end_row);
+}
+
+static void run_moments(const struct row_work *work, size_t first_row, size_t end_row)
+{
+    work->kernels->moments(work->forward, work->moments, first_row, end_row);
+}
+
+static void run_grad_moments(const struct row_work *work, size_t first_row, size_t end_row)
+{
+    work->kernels->grad_moments(work->backward, work->moments, first_row, end_row);
+}
+
+static void run_backward_runs(const struct row_work *work, size_t first_row, size_t end_row)
+{
+    work->kernels->backward_runs(work->backward, first_row, end_row);
+}
+
+static void row_piece(void *argument, size_t index)
+{
+    const struct row_work *const work = argument;
+    const size_t first = index * work->rows_per_piece;
+    work->run(work, first, first + smaller(work->rows - first, work->rows_per_piece));
+}
+
+static void for_rows(const struct hook *hook, struct row_work *work, size_t row_bytes)
+{
+    if (hook->run == NULL) {
+        work->run(work, 0, work->rows);
+        return;
+    }
+    const size_t fitting = PIECE_BYTES / row_bytes;
+    work->rows_per_piece = fitting > 1 ? fitting : 1;
+    for_each(hook, pieces(work->rows, work->rows_per_piece), row_piece, work);
+}
+
+/* ---- Forward ---- */
+
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+
+/* The statistics of no elements. */
+static void fill_nan(int type, void *array, size_t count)
+{
+    for (size_t i = 0; array != NULL && i < count; i++) {
+        if (type == LNORM_F64) {
+            ((double *)array)[i] = (double)NAN;
+        } else {
+            ((float *)array)[i] = NAN;
+        }
+    }
+}
+
+static int is_eps(double eps, int real)
+{
+    return eps >= 0 && eps <= (real == LNORM_F64 ? DBL_MAX : (double)FLT_MAX);
+}
+
+/* The arguments of forward calls that their problem gives. */
+static struct lnorm_forward_args forward_args(const lnorm_problem *problem, const struct view *view, const void *x,
+                                              const void *gamma, const void *beta, void *y, void *mean, void *rstd)
+{
+    struct lnorm_forward_args args = {
+        .x = input_of(view, x, view->x, problem->x_stride, problem->x_norm_stride),
+        .y = output_of(view, y, view->y, problem->y_stride, problem->y_norm_stride),
+        .params = view->params,
+        .mean = mean,
+        .rstd = rstd,
+        .rows = view->rows,
+        .cols = view->shape.norm,
+        .inner = view->shape.inner,
+        .eps = problem->eps,
+        .has_mean = view->has_mean,
+        .round_steps = (view->flags & LNORM_ROUND_STEPS) != 0,
+        .dynamic_scale = (view->flags & LNORM_DYNAMIC_SCALE) != 0,
+    };
+    args.params.gamma = gamma;
+    args.params.beta = beta;
+    args.staged = view->x != view->y || args.x.step != 1 || args.y.step != 1 || args.inner != 1 || args.round_steps ||
+                  !params_are_simple(view);
+    return args;
+}
+
+static lnorm_status forward(const struct view *view, const struct lnorm_forward_args *args, const struct hook *hook)
+{
+    const size_t real = real_size(view), rows = args->rows, cols = args->cols;
+    const int quantized = lnorm_is_quantized(view->y), added = args->residual.at != NULL || args->total != NULL;
+    const enum role scale_role = args->dynamic_scale ? WRITE : READ;
+    const size_t scales = !quantized ? 0 : args->dynamic_scale ? rows : 1, param_size = lnorm_type_size(view->param);
+    if (!args->has_mean && args->mean != NULL) {
+        return LNORM_ERROR_NULL;
+    }
+    if (!is_eps(args->eps, view->real)) {
+        return LNORM_ERROR_EPS;
+    }
+    const struct shape residual_shape = {added ? args->residual_rows : 0, cols, 1};
+    const struct lnorm_output total = {args->total, args->x.stride, args->x.step, args->x.type};
+    const struct lnorm_input *const x = added ? &args->input : &args->x;
+    struct argument list[12];
+    if (!describe_output(&list[0], view, &args->y) || !describe_array(&list[1], WRITE, args->mean, rows, real) ||
+        !describe_array(&list[2], WRITE, args->rstd, rows, real) || !describe_output(&list[3], view, &total) ||
+        !describe_array(&list[4], scale_role, args->scale, scales, real) ||
+        !describe_array(&list[5], scale_role, args->zero_point, scales, sizeof(int32_t)) ||
+        !describe_input(&list[6], view, x) ||
+        !describe_tensor(&list[7], READ_TENSOR, args->residual.at, &residual_shape, args->residual.stride, 1,
+                         lnorm_type_size(view->x)) ||
+        !describe_array(&list[8], READ, args->input_bias, cols, param_size) ||
+        !describe_array(&list[9], READ, args->params.gamma, param_count(view), param_size) ||
+        !describe_array(&list[10], READ, args->params.beta, param_count(view), param_size) ||
+        !describe_array(&list[11], READ, args->given_moments, args->given_moments != NULL ? rows : 0,
+                        LNORM_MOMENTS * real)) {
+        return LNORM_ERROR_SIZE;
+    }
+    const lnorm_status status = check_overlaps(list, COUNT(list));
+    if (status != LNORM_OK) {
+        return status;
+    }
+    const struct lnorm_kernels *const kernels = lnorm_active_kernels();
+    if (kernels == NULL) {
+        return LNORM_ERROR_ISA;
+    }
+    if (cols == 0) {
+        fill_nan(view->real, args->mean, rows);
+        fill_nan(view->real, args->rstd, rows);
+        return LNORM_OK;
+    }
+    if (rows != 0 &&
+        (x->at == NULL || args->y.at == NULL || args->x.at == NULL || (added && args->residual.at == NULL))) {
+        return LNORM_ERROR_NULL;
+    }
+    struct row_work work = {.kernels = &kernels->typed[kernels_for(view, args->staged)],
+                            .forward = args,
+                            .rows = rows,
+                            .run = args->given_moments != NULL ? run_apply_moments : run_forward};
+    for_rows(hook, &work, cols * real);
+    return LNORM_OK;
+}
+
+lnorm_status lnorm_forward(const lnorm_problem *problem, const void *x, const void *gamma, const void *beta, void *y,
+                           void *mean, void *rstd)
+{
+    struct view view;
+    const lnorm_status status = check_problem(problem, 0, &view);
+    if (status != LNORM_OK) {
+        return status;
+    }
+    const struct lnorm_forward_args args = forward_args(problem, &view, x, gamma, beta, y, mean, rstd);
+    const struct hook hook = hook_of(problem);
+    return forward(&view, &args, &hook);
+}
+
+lnorm_status lnorm_add_forward(const lnorm_problem *problem, const void *x, const void *residual,
+                               const void *input_bias, const void *gamma, const void *beta, void *total, void *y,
+                               void *mean, void *rstd)
+{
+    struct view view;
+    const lnorm_status status = check_problem(problem, 0, &view);
+    if (status != LNORM_OK) {
+        return status;
+    }
+    struct lnorm_forward_args args = forward_args(problem, &view, total, gamma, beta, y, mean, rstd);
+    const struct shape *const shape = &view.shape;
+    if (shape->inner != 1 || args.x.step != 1) {
+        return LNORM_ERROR_INNER;
+    }
+    if (!get_size(problem->residual_rows, shape->outer, &args.residual_rows) ||
+        (args.residual_rows != 0 && shape->outer % args.residual_rows != 0)) {
+        return LNORM_ERROR_PARAMS;
+    }
+    args.input = args.x;
+    args.input.at = x;
+    args.x.stride = stride_of(problem->total_stride, shape->norm);
+    args.total = total;
+    args.residual = input_of(&view, residual, view.x, problem->residual_stride, 1);
+    args.input_bias = input_bias;
+    if (view.rows != 0 && shape->norm != 0 && (residual == NULL || total == NULL)) {
+        return LNORM_ERROR_NULL;
+    }
+    const struct hook hook = hook_of(problem);
+    return forward(&view, &args, &hook);
+}
+
+static lnorm_status check_scale(const struct view *view, const void *scale, const int32_t *zero_point)
+{
+    const int is_signed = view->y == LNORM_I8, dynamic = (view->flags & LNORM_DYNAMIC_SCALE) != 0;
+    if (view->rows != 0 && (scale == NULL || (dynamic && !is_signed && zero_point == NULL))) {
+        return LNORM_ERROR_NULL;
+    }
+    if (dynamic) {
+        return is_signed && zero_point != NULL ? LNORM_ERROR_SCALE : LNORM_OK;
+    }
+    if (scale != NULL) {
+        const double value = view->real == LNORM_F64 ? *(const double *)scale : (double)*(const float *)scale;
+        if (!(value > 0 && value <= DBL_MAX)) {
+            return LNORM_ERROR_SCALE;
+        }
+    }
+    const int32_t least = is_signed ? -128 : 0;
+    return zero_point == NULL || (*zero_point >= least && *zero_point <= least + 255) ? LNORM_OK : LNORM_ERROR_SCALE;
+}
+
+lnorm_status lnorm_quantized_forward(const lnorm_problem *problem, const void *x, const void *gamma, const void *beta,
+                                     void *y, void *scale, int32_t *zero_point, void *mean, void *rstd)
+{
+    struct view view;
+    lnorm_status status = check_problem(problem, 1, &view);
+    if (status == LNORM_OK) {
+        status = check_scale(&view, scale, zero_point);
+    }
+    if (status != LNORM_OK) {
+        return status;
+    }
+    struct lnorm_forward_args args = forward_args(problem, &view, x, gamma, beta, y, mean, rstd);
+    args.scale = scale;
+    args.zero_point = zero_point;
+    const struct hook hook = hook_of(problem);
+    return forward(&view, &args, &hook);
+}
+
+/* ---- Backward ---- */
+
+/* How the rows whose terms of dgamma and dbeta are summed together lie. */
+static int has_runs(const struct view *view)
+{
+    return view->params.run != 1;
 }
 
 static size_t rows_per_slab(size_t rows)
@@ -208,114 +652,139 @@ static size_t rows_per_slab(size_t rows)
     return even_share > MIN_SLAB_ROWS ? even_share : MIN_SLAB_ROWS;
 }
 
-/* SIZE_MAX where it does not fit. */
-static size_t workspace_size(size_t rows, size_t cols, size_t element)
+/* Elements of workspace; SIZE_MAX where they do not fit. */
+static size_t slab_workspace(size_t rows, size_t cols, int accumulate)
 {
-    if (cols > PTRDIFF_MAX / element || rows > PTRDIFF_MAX / element ||
-        (cols != 0 && rows > PTRDIFF_MAX / element / cols)) {
-        return SIZE_MAX;
-    }
-    if (rows <= LNORM_BLOCK_ROWS) {
+    size_t count;
+    if (rows == 0 || (rows <= LNORM_BLOCK_ROWS && !accumulate)) {
         return 0;
     }
-    const size_t arrays = 2 * LNORM_SLAB_ARRAYS * pieces(rows, rows_per_slab(rows));
-    const size_t array = cols * element;
-    return array > PTRDIFF_MAX / arrays ? SIZE_MAX : arrays * array;
+    return multiply(2 * LNORM_SLAB_ARRAYS * pieces(rows, rows_per_slab(rows)), cols, &count) ? count : SIZE_MAX;
 }
 
-/* ---- Checked calls
- * -------------------------------------------------------------------------------------------------*/
-
-/* Of what is computed with. */
-static const size_t element_size[LNORM_KERNEL_TYPES] = {sizeof(float), sizeof(double), sizeof(float), sizeof(float)};
-
-#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
-
-/* The statistics of no elements. */
-static void fill_nan(int type, void *array, size_t count)
+/* Bytes of workspace; SIZE_MAX where they, or the tensor, do not fit. */
+static size_t workspace_bytes(const struct view *view)
 {
-    for (size_t i = 0; array != NULL && i < count; i++) {
-        if (type == LNORM_KERNELS_F64) {
-            ((double *)array)[i] = (double)NAN;
-        } else {
-            ((float *)array)[i] = NAN;
-        }
+    const size_t groups = view->params.rows, element = real_size(view), cols = view->shape.norm;
+    size_t bytes, elements;
+    if (!multiply(view->rows, cols, &elements) || !multiply(elements, element, &bytes)) {
+        return SIZE_MAX;
     }
+    if (has_runs(view)) {
+        elements = cols / view->params.run;
+        return multiply(view->rows, 4 * element, &bytes) && multiply(bytes, elements, &bytes) ? bytes : SIZE_MAX;
+    }
+    elements = slab_workspace(view->rows / groups, cols, (view->flags & LNORM_ACCUMULATE) != 0);
+    return elements != SIZE_MAX && multiply(elements, groups, &bytes) && multiply(bytes, element, &bytes) ? bytes
+                                                                                                          : SIZE_MAX;
 }
 
-static lnorm_status forward(int type, const struct lnorm_forward_args *args, const struct hook *hook)
+/* Groups of rows with parameters of their own, each cut into slabs. */
+struct backward_work {
+    const struct lnorm_backward_args *args; /* of all rows, but for slabs and rows_per_slab */
+    const struct lnorm_typed_kernels *kernels;
+    size_t groups, merge_pieces; /* merge_pieces per group */
+    size_t real;
+};
+
+static const void *moved(const void *array, size_t elements, size_t element)
 {
-    const size_t element = element_size[type], rows = args->rows, cols = args->cols;
-    if (!args->has_mean && args->mean != NULL) {
-        return LNORM_ERROR_NULL;
-    }
-    if (!(args->eps >= 0 && args->eps <= (type == LNORM_KERNELS_F64 ? DBL_MAX : (double)FLT_MAX))) {
-        return LNORM_ERROR_EPS;
-    }
-    struct argument list[6];
-    const size_t x_size = lnorm_type_size(args->x_type), y_size = lnorm_type_size(args->y_type);
-    const size_t param_size = lnorm_type_size(args->param_type);
-    if (!describe_tensor(&list[0], WRITE_TENSOR, args->y, rows, cols, args->y_stride, y_size) ||
-        !describe_array(&list[1], WRITE, args->mean, rows, element) ||
-        !describe_array(&list[2], WRITE, args->rstd, rows, element) ||
-        !describe_tensor(&list[3], READ_TENSOR, args->x, rows, cols, args->x_stride, x_size) ||
-        !describe_array(&list[4], READ, args->gamma, cols, param_size) ||
-        !describe_array(&list[5], READ, args->beta, cols, param_size)) {
-        return LNORM_ERROR_SIZE;
-    }
-    const lnorm_status status = check_overlaps(list, COUNT(list));
-    if (status != LNORM_OK) {
-        return status;
-    }
-    const struct lnorm_kernels *const kernels = lnorm_active_kernels();
-    if (kernels == NULL) {
-        return LNORM_ERROR_ISA;
-    }
-    if (cols == 0) {
-        fill_nan(type, args->mean, rows);
-        fill_nan(type, args->rstd, rows);
-        return LNORM_OK;
-    }
-    if (rows != 0 && (args->x == NULL || args->y == NULL)) {
-        return LNORM_ERROR_NULL;
-    }
-    const struct lnorm_typed_kernels *const typed = &kernels->typed[type];
-    if (hook->run == NULL) {
-        typed->forward(args, 0, rows);
-        return LNORM_OK;
-    }
-    const size_t fitting = FORWARD_PIECE_BYTES / element / cols;
-    struct forward_work work = {args, typed, fitting > 1 ? fitting : 1};
-    for_each(hook, pieces(rows, work.rows_per_piece), forward_piece, &work);
-    return LNORM_OK;
+    return array != NULL ? (const char *)array + elements * element : NULL;
 }
 
-static lnorm_status backward(int type, const struct lnorm_backward_args *given, size_t workspace_bytes,
+static void *moved_output(void *array, size_t elements, size_t element)
+{
+    return array != NULL ? (char *)array + elements * element : NULL;
+}
+
+static void move_input(struct lnorm_input *input, size_t outer, size_t apart)
+{
+    if (input->at != NULL) {
+        input->at =
+            (const char *)input->at + (ptrdiff_t)outer * input->stride * (ptrdiff_t)lnorm_type_size(input->type);
+        input->stride *= (ptrdiff_t)apart;
+    }
+}
+
+/* The problem of the rows of one group: they follow each other, or the groups take turns. */
+static struct lnorm_backward_args group_args(const struct backward_work *work, size_t group)
+{
+    struct lnorm_backward_args args = *work->args;
+    if (work->groups == 1) {
+        return args;
+    }
+    const struct lnorm_params all = args.params;
+    const size_t outer = group * all.repeat, apart = all.repeat == 1 ? all.rows : 1, cols = args.cols;
+    const size_t first_param = group * cols, first_stat = outer * args.stat_stride;
+    move_input(&args.dy, outer, apart);
+    move_input(&args.x, outer, apart);
+    move_input(&args.added, outer, apart);
+    if (args.dx.at != NULL) {
+        args.dx.at = (char *)args.dx.at + (ptrdiff_t)outer * args.dx.stride * (ptrdiff_t)lnorm_type_size(args.dx.type);
+        args.dx.stride *= (ptrdiff_t)apart;
+    }
+    args.params = (struct lnorm_params){.gamma = moved(all.gamma, first_param, lnorm_type_size(all.type)),
+                                        .beta = moved(all.beta, first_param, lnorm_type_size(all.type)),
+                                        .type = all.type,
+                                        .plus_one = all.plus_one,
+                                        .rows = 1,
+                                        .repeat = 1,
+                                        .run = 1};
+    args.mean = moved(args.mean, first_stat, work->real);
+    args.rstd = moved(args.rstd, first_stat, work->real);
+    args.stat_stride *= apart;
+    args.dgamma = moved_output(args.dgamma, first_param, work->real);
+    args.dbeta = moved_output(args.dbeta, first_param, work->real);
+    const size_t workspace = slab_workspace(args.rows, cols, args.accumulate);
+    args.workspace = moved_output(args.workspace, group * workspace, work->real);
+    return args;
+}
+
+static void backward_piece(void *argument, size_t index)
+{
+    const struct backward_work *const work = argument;
+    const struct lnorm_backward_args args = group_args(work, index / work->args->slabs);
+    work->kernels->backward(&args, index % work->args->slabs);
+}
+
+static void merge_piece(void *argument, size_t index)
+{
+    const struct backward_work *const work = argument;
+    const struct lnorm_backward_args args = group_args(work, index / work->merge_pieces);
+    const size_t first = index % work->merge_pieces * MERGE_PIECE_COLS;
+    work->kernels->backward_merge(&args, first, first + smaller(args.cols - first, MERGE_PIECE_COLS));
+}
+
+static void merge_runs_piece(void *argument, size_t index)
+{
+    const struct backward_work *const work = argument;
+    work->kernels->merge_runs(work->args, index);
+}
+
+/* args.workspace is the caller's. */
+static lnorm_status backward(const struct view *view, struct lnorm_backward_args args, size_t workspace,
                              const struct hook *hook)
 {
-    const size_t element = element_size[type], rows = given->rows, cols = given->cols;
-    const int wants_sums = given->dgamma != NULL || given->dbeta != NULL;
-    const size_t needed = workspace_size(rows, cols, element);
+    const size_t real = real_size(view), rows = args.rows, cols = args.cols, groups = view->params.rows;
+    const size_t params = param_count(view), param_size = lnorm_type_size(view->param);
+    const int wants_sums = args.dgamma != NULL || args.dbeta != NULL, given = args.given_moments != NULL;
+    const size_t needed = workspace_bytes(view);
     if (needed == SIZE_MAX) {
         return LNORM_ERROR_SIZE;
     }
-    struct lnorm_backward_args args = *given;
-    args.rows_per_slab = rows_per_slab(rows);
-    args.slabs = pieces(rows, args.rows_per_slab);
-    if (!wants_sums || needed == 0) {
-        args.workspace = NULL;
-    }
-    struct argument list[9];
-    const size_t x_size = lnorm_type_size(args.x_type), dy_size = lnorm_type_size(args.dy_type);
-    if (!describe_tensor(&list[0], WRITE_TENSOR, args.dx, rows, cols, args.dx_stride, x_size) ||
-        !describe_array(&list[1], WRITE, args.dgamma, cols, element) ||
-        !describe_array(&list[2], WRITE, args.dbeta, cols, element) ||
-        !describe_array(&list[3], WRITE, args.workspace, needed / element, element) ||
-        !describe_tensor(&list[4], READ_TENSOR, args.dy, rows, cols, args.dy_stride, dy_size) ||
-        !describe_tensor(&list[5], READ_TENSOR, args.x, rows, cols, args.x_stride, x_size) ||
-        !describe_array(&list[6], READ, args.mean, rows, element) ||
-        !describe_array(&list[7], READ, args.rstd, rows, element) ||
-        !describe_array(&list[8], READ, args.gamma, cols, lnorm_type_size(args.param_type))) {
+    void *const memory = args.workspace;
+    args.workspace = wants_sums && needed != 0 ? memory : NULL;
+    struct argument list[13];
+    if (!describe_output(&list[0], view, &args.dx) || !describe_array(&list[1], WRITE, args.dgamma, params, real) ||
+        !describe_array(&list[2], WRITE, args.dbeta, params, real) ||
+        !describe_array(&list[3], WRITE, args.workspace, needed / real, real) ||
+        !describe_input(&list[4], view, &args.dy) || !describe_input(&list[5], view, &args.x) ||
+        !describe_input(&list[6], view, &args.added) || !describe_array(&list[7], READ, args.mean, rows, real) ||
+        !describe_array(&list[8], READ, args.rstd, rows, real) ||
+        !describe_array(&list[9], READ, args.params.gamma, params, param_size) ||
+        !describe_array(&list[10], READ, args.params.beta, params, param_size) ||
+        !describe_array(&list[11], READ, args.given_moments, given ? rows : 0, LNORM_MOMENTS * real) ||
+        !describe_array(&list[12], READ, args.given_grad_moments, given ? rows : 0, LNORM_GRAD_MOMENTS * real)) {
         return LNORM_ERROR_SIZE;
     }
     const lnorm_status status = check_overlaps(list, COUNT(list));
@@ -329,215 +798,350 @@ static lnorm_status backward(int type, const struct lnorm_backward_args *given, 
     if (cols == 0) {
         return LNORM_OK;
     }
-    const struct lnorm_typed_kernels *const typed = &kernels->typed[type];
-    if (rows != 0 &&
-        (args.dy == NULL || args.x == NULL || args.rstd == NULL || (args.mean == NULL) == (args.has_mean != 0))) {
+    const int mean_fits = (args.mean != NULL) == (args.has_mean && !args.from_y && !given);
+    if (rows != 0 && (args.dy.at == NULL || args.x.at == NULL || (args.rstd == NULL) != given || !mean_fits)) {
         return LNORM_ERROR_NULL;
     }
-    if (wants_sums && needed != 0 &&
-        (given->workspace == NULL || workspace_bytes < needed || (uintptr_t)given->workspace % element != 0)) {
+    if (wants_sums && needed != 0 && (memory == NULL || workspace < needed || (uintptr_t)memory % real != 0)) {
         return LNORM_ERROR_WORKSPACE;
     }
-    struct backward_work work = {&args, typed};
-    for_each(hook, args.slabs, backward_piece, &work);
+    const struct lnorm_typed_kernels *const typed = &kernels->typed[kernels_for(view, args.staged || has_runs(view))];
+    struct backward_work work = {.args = &args, .kernels = typed, .groups = groups, .real = real};
+    if (has_runs(view)) {
+        struct row_work runs = {.kernels = typed, .backward = &args, .rows = rows, .run = run_backward_runs};
+        for_rows(hook, &runs, cols * real);
+        if (wants_sums) {
+            for_each(hook, groups, merge_runs_piece, &work);
+        }
+        return LNORM_OK;
+    }
+    args.rows = rows / groups;
+    args.rows_per_slab = rows_per_slab(args.rows);
+    args.slabs = pieces(args.rows, args.rows_per_slab);
+    for_each(hook, groups * args.slabs, backward_piece, &work);
     if (wants_sums && (rows == 0 || needed != 0)) {
-        for_each(hook, pieces(cols, MERGE_PIECE_COLS), merge_piece, &work);
+        work.merge_pieces = pieces(cols, MERGE_PIECE_COLS);
+        for_each(hook, groups * work.merge_pieces, merge_piece, &work);
     }
     return LNORM_OK;
 }
 
-/* ---- The general form
- * ----------------------------------------------------------------------------------------------*/
-
-/* The type of the arithmetic, and the lnorm_types of x, y and the parameters with the defaults filled in. */
-struct types {
-    int kernels, x, y, param, staged;
-};
-
-static int is_type(int type)
+/* The arguments of backward calls that their problem gives; x has x_type. */
+static struct lnorm_backward_args backward_args(const lnorm_problem *problem, const struct view *view, const void *dy,
+                                                const void *x, const void *gamma, void *dx, void *dgamma, void *dbeta,
+                                                void *workspace)
 {
-    return type == LNORM_F32 || type == LNORM_F64 || type == LNORM_F16 || type == LNORM_BF16;
-}
-
-static lnorm_status check_problem(const lnorm_problem *problem, struct types *types)
-{
-    if (problem == NULL || problem->struct_size != sizeof *problem) {
-        return LNORM_ERROR_STRUCT;
-    }
-    if (problem->operation != LNORM_LAYER_NORM && problem->operation != LNORM_RMS_NORM) {
-        return LNORM_ERROR_OPERATION;
-    }
-    const int x = problem->x_type != LNORM_TYPE_DEFAULT ? problem->x_type : LNORM_F32;
-    const int y = problem->y_type != LNORM_TYPE_DEFAULT ? problem->y_type : x;
-    const int param = problem->param_type != LNORM_TYPE_DEFAULT ? problem->param_type : x;
-    if (!is_type(x) || !is_type(y) || (x == LNORM_F64) != (y == LNORM_F64) ||
-        (param != x && (param != LNORM_F32 || x == LNORM_F64))) {
-        return LNORM_ERROR_TYPE;
-    }
-    if (problem->flags != 0 || problem->reserved != 0) {
-        return LNORM_ERROR_FLAGS;
-    }
-    if (problem->inner != 0 && problem->inner != 1) {
-        return LNORM_ERROR_INNER;
-    }
-    const uint64_t limit = PTRDIFF_MAX;
-    if (problem->outer < 0 || problem->norm < 0 || (uint64_t)problem->outer > limit ||
-        (uint64_t)problem->norm > limit) {
-        return LNORM_ERROR_SIZE;
-    }
-    *types = (struct types){.x = x, .y = y, .param = param};
-    types->staged = x != LNORM_F64 && (x != y || (param != LNORM_F32 && (uint64_t)problem->norm > LNORM_WIDENED_COLS));
-    types->kernels = x == LNORM_F64                    ? LNORM_KERNELS_F64
-                     : x == LNORM_F32 || types->staged ? LNORM_KERNELS_F32
-                     : x == LNORM_F16                  ? LNORM_KERNELS_F16
-                                                       : LNORM_KERNELS_BF16;
-    return LNORM_OK;
-}
-
-/* In elements; out of range for this machine becomes a stride that no extent can have. */
-static ptrdiff_t row_stride(int64_t stride, int64_t norm)
-{
-    if (stride == LNORM_BROADCAST) {
-        return 0;
-    }
-    const int64_t elements = stride != 0 ? stride : norm;
-    return elements > PTRDIFF_MAX || elements < -PTRDIFF_MAX ? PTRDIFF_MAX : (ptrdiff_t)elements;
-}
-
-lnorm_status lnorm_forward(const lnorm_problem *problem, const void *x, const void *gamma, const void *beta, void *y,
-                           void *mean, void *rstd)
-{
-    struct types types;
-    const lnorm_status status = check_problem(problem, &types);
-    if (status != LNORM_OK) {
-        return status;
-    }
-    const struct lnorm_forward_args args = {.x = x,
-                                            .gamma = gamma,
-                                            .beta = beta,
-                                            .y = y,
-                                            .mean = mean,
-                                            .rstd = rstd,
-                                            .rows = (size_t)problem->outer,
-                                            .cols = (size_t)problem->norm,
-                                            .x_stride = row_stride(problem->x_stride, problem->norm),
-                                            .y_stride = row_stride(problem->y_stride, problem->norm),
-                                            .eps = problem->eps,
-                                            .has_mean = problem->operation == LNORM_LAYER_NORM,
-                                            .staged = types.staged,
-                                            .x_type = types.x,
-                                            .y_type = types.y,
-                                            .param_type = types.param};
-    const struct hook hook = {problem->parallel_for, problem->parallel_context};
-    return forward(types.kernels, &args, &hook);
+    struct lnorm_backward_args args = {
+        .dy = input_of(view, dy, view->y, problem->dy_stride, problem->dy_norm_stride),
+        .x = input_of(view, x, view->x, problem->x_stride, problem->x_norm_stride),
+        .dx = output_of(view, dx, view->x, problem->dx_stride, problem->dx_norm_stride),
+        .added = input_of(view, NULL, view->x, problem->total_stride, 0),
+        .params = view->params,
+        .dgamma = dgamma,
+        .dbeta = dbeta,
+        .workspace = workspace,
+        .rows = view->rows,
+        .cols = view->shape.norm,
+        .inner = view->shape.inner,
+        .stat_stride = view->shape.inner,
+        .has_mean = view->has_mean,
+        .accumulate = (view->flags & LNORM_ACCUMULATE) != 0,
+        .eps = problem->eps,
+    };
+    args.params.gamma = gamma;
+    args.staged = view->x != view->y || args.dy.step != 1 || args.x.step != 1 || args.dx.step != 1 || args.inner != 1 ||
+                  !params_are_simple(view);
+    return args;
 }
 
 lnorm_status lnorm_backward(const lnorm_problem *problem, const void *dy, const void *x, const void *mean,
                             const void *rstd, const void *gamma, void *dx, void *dgamma, void *dbeta, void *workspace,
-                            size_t workspace_bytes)
+                            size_t workspace_size)
 {
-    struct types types;
-    const lnorm_status status = check_problem(problem, &types);
+    struct view view;
+    const lnorm_status status = check_problem(problem, 0, &view);
     if (status != LNORM_OK) {
         return status;
     }
-    const struct lnorm_backward_args args = {.dy = dy,
-                                             .x = x,
-                                             .mean = mean,
-                                             .rstd = rstd,
-                                             .gamma = gamma,
-                                             .dx = dx,
-                                             .dgamma = dgamma,
-                                             .dbeta = dbeta,
-                                             .workspace = workspace,
-                                             .rows = (size_t)problem->outer,
-                                             .cols = (size_t)problem->norm,
-                                             .dy_stride = row_stride(problem->dy_stride, problem->norm),
-                                             .x_stride = row_stride(problem->x_stride, problem->norm),
-                                             .dx_stride = row_stride(problem->dx_stride, problem->norm),
-                                             .has_mean = problem->operation == LNORM_LAYER_NORM,
-                                             .staged = types.staged,
-                                             .x_type = types.x,
-                                             .dy_type = types.y,
-                                             .param_type = types.param};
-    const struct hook hook = {problem->parallel_for, problem->parallel_context};
-    return backward(types.kernels, &args, workspace_bytes, &hook);
+    struct lnorm_backward_args args = backward_args(problem, &view, dy, x, gamma, dx, dgamma, dbeta, workspace);
+    args.mean = mean;
+    args.rstd = rstd;
+    const struct hook hook = hook_of(problem);
+    return backward(&view, args, workspace_size, &hook);
+}
+
+lnorm_status lnorm_add_backward(const lnorm_problem *problem, const void *dy, const void *dtotal, const void *total,
+                                const void *mean, const void *rstd, const void *gamma, void *dx, void *dgamma,
+                                void *dbeta, void *workspace, size_t workspace_size)
+{
+    struct view view;
+    const lnorm_status status = check_problem(problem, 0, &view);
+    if (status != LNORM_OK) {
+        return status;
+    }
+    if (has_runs(&view)) {
+        return LNORM_ERROR_PARAMS;
+    }
+    struct lnorm_backward_args args = backward_args(problem, &view, dy, total, gamma, dx, dgamma, dbeta, workspace);
+    if (view.shape.inner != 1 || args.x.step != 1) {
+        return LNORM_ERROR_INNER;
+    }
+    args.x.stride = args.added.stride = stride_of(problem->total_stride, view.shape.norm);
+    args.added.at = dtotal;
+    args.mean = mean;
+    args.rstd = rstd;
+    const struct hook hook = hook_of(problem);
+    return backward(&view, args, workspace_size, &hook);
+}
+
+lnorm_status lnorm_backward_from_y(const lnorm_problem *problem, const void *dy, const void *y, const void *rstd,
+                                   const void *gamma, const void *beta, void *dx, void *dgamma, void *dbeta,
+                                   void *workspace, size_t workspace_size)
+{
+    struct view view;
+    const lnorm_status status = check_problem(problem, 0, &view);
+    if (status != LNORM_OK) {
+        return status;
+    }
+    if (has_runs(&view)) {
+        return LNORM_ERROR_PARAMS;
+    }
+    struct lnorm_backward_args args = backward_args(problem, &view, dy, NULL, gamma, dx, dgamma, dbeta, workspace);
+    args.x = input_of(&view, y, view.y, problem->y_stride, problem->y_norm_stride);
+    args.params.beta = beta;
+    args.rstd = rstd;
+    args.from_y = args.staged = 1;
+    const struct hook hook = hook_of(problem);
+    return backward(&view, args, workspace_size, &hook);
 }
 
 lnorm_status lnorm_backward_workspace(const lnorm_problem *problem, size_t *size)
 {
-    struct types types;
+    struct view view;
     if (size == NULL) {
         return LNORM_ERROR_NULL;
     }
     *size = SIZE_MAX;
-    const lnorm_status status = check_problem(problem, &types);
+    const lnorm_status status = check_problem(problem, 0, &view);
     if (status == LNORM_OK) {
-        *size = workspace_size((size_t)problem->outer, (size_t)problem->norm, element_size[types.kernels]);
+        *size = workspace_bytes(&view);
         return *size != SIZE_MAX ? LNORM_OK : LNORM_ERROR_SIZE;
     }
     return status;
 }
 
-/* ---- One dense tensor
- * ----------------------------------------------------------------------------------------------*/
+/* ---- Statistics as building blocks ---- */
 
-static const struct hook no_hook;
-
-static ptrdiff_t dense(size_t cols)
+/* The checks and the work of what writes `count` numbers for each row. */
+static lnorm_status write_moments(const struct view *view, struct row_work *work, size_t count, void *to,
+                                  const struct lnorm_input *x, const struct lnorm_input *dy, const void *gamma,
+                                  const void *moments, const struct hook *hook)
 {
-    return cols <= PTRDIFF_MAX ? (ptrdiff_t)cols : PTRDIFF_MAX;
+    const size_t real = real_size(view);
+    struct argument list[5];
+    if (!describe_array(&list[0], WRITE, to, view->rows, count * real) || !describe_input(&list[1], view, x) ||
+        !describe_input(&list[2], view, dy) ||
+        !describe_array(&list[3], READ, gamma, param_count(view), lnorm_type_size(view->param)) ||
+        !describe_array(&list[4], READ, moments, moments != NULL ? view->rows : 0, LNORM_MOMENTS * real)) {
+        return LNORM_ERROR_SIZE;
+    }
+    const lnorm_status status = check_overlaps(list, COUNT(list));
+    if (status != LNORM_OK) {
+        return status;
+    }
+    const struct lnorm_kernels *const kernels = lnorm_active_kernels();
+    if (kernels == NULL) {
+        return LNORM_ERROR_ISA;
+    }
+    if (view->rows == 0) {
+        return LNORM_OK;
+    }
+    if (to == NULL) {
+        return LNORM_ERROR_NULL;
+    }
+    if (view->shape.norm == 0) {
+        fill_nan(view->real, to, count * view->rows);
+        return LNORM_OK;
+    }
+    if (x->at == NULL || dy->at == NULL) {
+        return LNORM_ERROR_NULL;
+    }
+    work->kernels = &kernels->typed[kernels_for(view, 1)];
+    work->moments = to;
+    work->rows = view->rows;
+    for_rows(hook, work, view->shape.norm * real);
+    return LNORM_OK;
 }
 
-#define TYPED_CALLS(suffix, REAL, type, stored)                                                                        \
+lnorm_status lnorm_moments(const lnorm_problem *problem, const void *x, void *moments)
+{
+    struct view view;
+    const lnorm_status status = check_problem(problem, 0, &view);
+    if (status != LNORM_OK) {
+        return status;
+    }
+    if (!is_eps(problem->eps, view.real)) {
+        return LNORM_ERROR_EPS;
+    }
+    struct lnorm_forward_args args = forward_args(problem, &view, x, NULL, NULL, NULL, NULL, NULL);
+    args.staged = view.x != view.real || args.x.step != 1 || args.inner != 1;
+    struct row_work work = {.forward = &args, .run = run_moments};
+    const struct hook hook = hook_of(problem);
+    return write_moments(&view, &work, LNORM_MOMENTS, moments, &args.x, &args.x, NULL, NULL, &hook);
+}
+
+lnorm_status lnorm_apply_moments(const lnorm_problem *problem, const void *x, const void *moments, const void *gamma,
+                                 const void *beta, void *y, void *mean, void *rstd)
+{
+    struct view view;
+    const lnorm_status status = check_problem(problem, 0, &view);
+    if (status != LNORM_OK) {
+        return status;
+    }
+    if (moments == NULL && view.rows != 0) {
+        return LNORM_ERROR_NULL;
+    }
+    struct lnorm_forward_args args = forward_args(problem, &view, x, gamma, beta, y, mean, rstd);
+    args.given_moments = moments;
+    args.staged |= view.x != view.real || view.param != view.real || view.params.plus_one;
+    const struct hook hook = hook_of(problem);
+    return forward(&view, &args, &hook);
+}
+
+lnorm_status lnorm_grad_moments(const lnorm_problem *problem, const void *dy, const void *x, const void *moments,
+                                const void *gamma, void *grad_moments)
+{
+    struct view view;
+    const lnorm_status status = check_problem(problem, 0, &view);
+    if (status != LNORM_OK) {
+        return status;
+    }
+    if (has_runs(&view)) {
+        return LNORM_ERROR_PARAMS;
+    }
+    if (!is_eps(problem->eps, view.real)) {
+        return LNORM_ERROR_EPS;
+    }
+    if (moments == NULL && view.rows != 0) {
+        return LNORM_ERROR_NULL;
+    }
+    struct lnorm_backward_args args = backward_args(problem, &view, dy, x, gamma, NULL, NULL, NULL, NULL);
+    args.given_moments = moments;
+    struct row_work work = {.backward = &args, .run = run_grad_moments};
+    const struct hook hook = hook_of(problem);
+    return write_moments(&view, &work, LNORM_GRAD_MOMENTS, grad_moments, &args.x, &args.dy, gamma, moments, &hook);
+}
+
+lnorm_status lnorm_apply_grad_moments(const lnorm_problem *problem, const void *dy, const void *x, const void *moments,
+                                      const void *grad_moments, const void *gamma, void *dx, void *dgamma, void *dbeta,
+                                      void *workspace, size_t workspace_size)
+{
+    struct view view;
+    const lnorm_status status = check_problem(problem, 0, &view);
+    if (status != LNORM_OK) {
+        return status;
+    }
+    if (has_runs(&view) || view.params.rows != 1) {
+        return LNORM_ERROR_PARAMS;
+    }
+    if (!is_eps(problem->eps, view.real)) {
+        return LNORM_ERROR_EPS;
+    }
+    struct lnorm_backward_args args = backward_args(problem, &view, dy, x, gamma, dx, dgamma, dbeta, workspace);
+    args.given_moments = moments;
+    args.given_grad_moments = grad_moments;
+    if (view.rows != 0 && (moments == NULL || grad_moments == NULL)) {
+        return LNORM_ERROR_NULL;
+    }
+    const struct hook hook = hook_of(problem);
+    return backward(&view, args, workspace_size, &hook);
+}
+
+/* The checks and the work of both merges. */
+static lnorm_status merge(const lnorm_problem *problem, int64_t count_a, const void *a, int64_t count_b, const void *b,
+                          void *merged, size_t numbers,
+                          void (*merge_row)(int real, int64_t count_a, const void *a, int64_t count_b, const void *b,
+                                            void *merged))
+{
+    struct view view;
+    const lnorm_status status = check_problem(problem, 0, &view);
+    if (status != LNORM_OK) {
+        return status;
+    }
+    const size_t row = numbers * real_size(&view);
+    struct argument list[3];
+    if (count_a < 0 || count_b < 0 || count_a > INT64_MAX - count_b ||
+        !describe_array(&list[0], WRITE, merged, view.rows, row) ||
+        !describe_array(&list[1], READ, a, view.rows, row) || !describe_array(&list[2], READ, b, view.rows, row)) {
+        return LNORM_ERROR_SIZE;
+    }
+    if (view.rows != 0 && (a == NULL || b == NULL || merged == NULL)) {
+        return LNORM_ERROR_NULL;
+    }
+    for (int i = 1; i < 3; i++) {
+        if (list[i].begin != list[0].begin && list[i].begin < list[0].end && list[0].begin < list[i].end) {
+            return LNORM_ERROR_OVERLAP;
+        }
+    }
+    for (size_t r = 0; r < view.rows; r++) {
+        merge_row(view.real, count_a, (const char *)a + r * row, count_b, (const char *)b + r * row,
+                  (char *)merged + r * row);
+    }
+    return LNORM_OK;
+}
+
+lnorm_status lnorm_merge_moments(const lnorm_problem *problem, int64_t count_a, const void *a, int64_t count_b,
+                                 const void *b, void *merged)
+{
+    return merge(problem, count_a, a, count_b, b, merged, LNORM_MOMENTS, lnorm_merge_row);
+}
+
+lnorm_status lnorm_merge_grad_moments(const lnorm_problem *problem, int64_t count_a, const void *a, int64_t count_b,
+                                      const void *b, void *merged)
+{
+    return merge(problem, count_a, a, count_b, b, merged, LNORM_GRAD_MOMENTS, lnorm_merge_grad_row);
+}
+
+/* ---- One dense tensor ---- */
+
+static struct view dense_view(int type, size_t rows, size_t cols)
+{
+    return (struct view){.x = type,
+                         .y = type,
+                         .param = type,
+                         .real = type,
+                         .has_mean = 1,
+                         .shape = {rows, cols, 1},
+                         .rows = rows,
+                         .params = {.type = type, .rows = 1, .repeat = 1, .run = 1}};
+}
+
+#define TYPED_CALLS(suffix, REAL, type)                                                                                \
     lnorm_status lnorm_forward_##suffix(size_t rows, size_t cols, const REAL *x, const REAL *gamma, const REAL *beta,  \
                                         double eps, REAL *y, REAL *mean, REAL *rstd)                                   \
     {                                                                                                                  \
-        const struct lnorm_forward_args args = {.x = x,                                                                \
-                                                .gamma = gamma,                                                        \
-                                                .beta = beta,                                                          \
-                                                .y = y,                                                                \
-                                                .mean = mean,                                                          \
-                                                .rstd = rstd,                                                          \
-                                                .rows = rows,                                                          \
-                                                .cols = cols,                                                          \
-                                                .x_stride = dense(cols),                                               \
-                                                .y_stride = dense(cols),                                               \
-                                                .eps = eps,                                                            \
-                                                .has_mean = 1,                                                         \
-                                                .x_type = stored,                                                      \
-                                                .y_type = stored,                                                      \
-                                                .param_type = stored};                                                 \
-        return forward(type, &args, &no_hook);                                                                         \
+        static const lnorm_problem dense = LNORM_PROBLEM_INIT;                                                         \
+        const struct view view = dense_view(type, rows, cols);                                                         \
+        struct lnorm_forward_args args = forward_args(&dense, &view, x, gamma, beta, y, mean, rstd);                   \
+        args.eps = eps;                                                                                                \
+        return forward(&view, &args, &no_hook);                                                                        \
     }                                                                                                                  \
     lnorm_status lnorm_backward_##suffix(size_t rows, size_t cols, const REAL *dy, const REAL *x, const REAL *mean,    \
                                          const REAL *rstd, const REAL *gamma, REAL *dx, REAL *dgamma, REAL *dbeta,     \
-                                         void *workspace, size_t workspace_bytes)                                      \
+                                         void *workspace, size_t workspace_size)                                       \
     {                                                                                                                  \
-        const struct lnorm_backward_args args = {.dy = dy,                                                             \
-                                                 .x = x,                                                               \
-                                                 .mean = mean,                                                         \
-                                                 .rstd = rstd,                                                         \
-                                                 .gamma = gamma,                                                       \
-                                                 .dx = dx,                                                             \
-                                                 .dgamma = dgamma,                                                     \
-                                                 .dbeta = dbeta,                                                       \
-                                                 .workspace = workspace,                                               \
-                                                 .rows = rows,                                                         \
-                                                 .cols = cols,                                                         \
-                                                 .dy_stride = dense(cols),                                             \
-                                                 .x_stride = dense(cols),                                              \
-                                                 .dx_stride = dense(cols),                                             \
-                                                 .has_mean = 1,                                                        \
-                                                 .x_type = stored,                                                     \
-                                                 .dy_type = stored,                                                    \
-                                                 .param_type = stored};                                                \
-        return backward(type, &args, workspace_bytes, &no_hook);                                                       \
+        static const lnorm_problem dense = LNORM_PROBLEM_INIT;                                                         \
+        const struct view view = dense_view(type, rows, cols);                                                         \
+        struct lnorm_backward_args args = backward_args(&dense, &view, dy, x, gamma, dx, dgamma, dbeta, workspace);    \
+        args.mean = mean;                                                                                              \
+        args.rstd = rstd;                                                                                              \
+        return backward(&view, args, workspace_size, &no_hook);                                                        \
     }                                                                                                                  \
     size_t lnorm_backward_workspace_##suffix(size_t rows, size_t cols)                                                 \
     {                                                                                                                  \
-        return workspace_size(rows, cols, sizeof(REAL));                                                               \
+        const struct view view = dense_view(type, rows, cols);                                                         \
+        return workspace_bytes(&view);                                                                                 \
     }
 
-TYPED_CALLS(f32, float, LNORM_KERNELS_F32, LNORM_F32)
-TYPED_CALLS(f64, double, LNORM_KERNELS_F64, LNORM_F64)
+TYPED_CALLS(f32, float, LNORM_F32)
+TYPED_CALLS(f64, double, LNORM_F64)

@@ -17,27 +17,40 @@ struct REALED(forward_sums) {
     REAL centre[LANES];
 };
 
-/* eps is that of the scaled rows. */
-static KERNEL_INLINE void REALED(finish_moments)(struct REALED(moments) * m, struct REALED(forward_sums) * sums,
-                                                 size_t rows, size_t cols, REAL eps, int has_mean)
+/* The statistics of scale * row, one row a lane: mean + mean_lost and var + var_lost. lo_square is the square of what
+ * the centre, which the sums were taken around, is off the mean. */
+struct REALED(statistics) {
+    vec mean, mean_lost, var, var_lost, lo_square;
+};
+
+static KERNEL_INLINE struct REALED(statistics)
+    REALED(statistics_of)(struct REALED(forward_sums) * sums, size_t rows, size_t cols, int has_mean)
 {
-    const vec zero = vec_set1(0), half = vec_set1((REAL)0.5), one = vec_set1(1);
+    const vec zero = vec_set1(0);
     REAL totals[3 * BATCH_ROWS], totals_lost[3 * BATCH_ROWS];
     const struct REALED(places) at = REALED(places_of)(REALED(quantities)(has_mean, 0), rows);
     REALED(total)(sums->sum, sums->lost, at, cols > BLOCK, totals, totals_lost);
 
     const struct REALED(two_part) lo = REALED(mean_of)(1, &at, totals, totals_lost, cols);
     const struct REALED(two_part) mean = REALED(two_sum)(vec_load(sums->centre), vec_sub(zero, lo.sum));
-    const vec mean_lost = vec_sub(mean.lost, lo.lost);
 
-    /* var + eps = square - lo*lo + eps, with what each rounding loses kept in `lost`. */
+    /* square - lo*lo, with what each rounding loses. */
     const struct REALED(two_part) square = REALED(mean_of)(0, &at, totals, totals_lost, cols);
     const vec lo_square = vec_mul(lo.sum, lo.sum);
     const vec lo_square_lost =
         vec_fma(vec_add(lo.sum, lo.sum), lo.lost, vec_fma(lo.sum, lo.sum, vec_sub(zero, lo_square)));
     const struct REALED(two_part) var = REALED(two_sum)(square.sum, vec_sub(zero, lo_square));
-    const struct REALED(two_part) v = REALED(two_sum)(var.sum, vec_set1(eps));
-    const vec lost = vec_add(vec_add(vec_sub(square.lost, lo_square_lost), var.lost), v.lost);
+    return (struct REALED(statistics)){mean.sum, vec_sub(mean.lost, lo.lost), var.sum,
+                                       vec_add(vec_sub(square.lost, lo_square_lost), var.lost), lo_square};
+}
+
+/* eps is that of the scaled rows. */
+static KERNEL_INLINE void REALED(finish_statistics)(struct REALED(moments) * m, const struct REALED(statistics) * of,
+                                                    REAL eps)
+{
+    const vec zero = vec_set1(0), half = vec_set1((REAL)0.5), one = vec_set1(1);
+    const struct REALED(two_part) v = REALED(two_sum)(of->var, vec_set1(eps));
+    const vec lost = vec_add(of->var_lost, v.lost);
 
     /* 1 / sqrt(v + lost), corrected to first order in what root, quotient and `lost` leave. */
     const vec root = vec_sqrt(v.sum);
@@ -52,19 +65,26 @@ static KERNEL_INLINE void REALED(finish_moments)(struct REALED(moments) * m, str
     rstd = vec_if_less(zero, v.sum, rstd, nothing);
     rstd_lost = vec_if_less(zero, v.sum, rstd_lost, nothing);
 
-    const vec two_mean = vec_add(mean.sum, mean.sum), two_mean_square = vec_mul(two_mean, two_mean);
-    const vec shift = vec_mul(mean_lost, rstd);
+    const vec two_mean = vec_add(of->mean, of->mean), two_mean_square = vec_mul(two_mean, two_mean);
+    const vec shift = vec_mul(of->mean_lost, rstd);
     const vec out_of_range = vec_set1((REAL)OUT_OF_RANGE);
-    vec verdict = vec_if_less(two_mean_square, var.sum, vec_set1((REAL)DIRECT), vec_set1((REAL)CENTRED));
-    verdict = vec_if_less(var.sum, vec_add(lo_square, lo_square), vec_set1((REAL)OFF_CENTRE), verdict);
+    vec verdict = vec_if_less(two_mean_square, of->var, vec_set1((REAL)DIRECT), vec_set1((REAL)CENTRED));
+    verdict = vec_if_less(of->var, vec_add(of->lo_square, of->lo_square), vec_set1((REAL)OFF_CENTRE), verdict);
     verdict = vec_if_less(v.sum, vec_set1((REAL)REAL_TINY), out_of_range, verdict);
     verdict = vec_if_less(v.sum, vec_set1(REAL_MAX), verdict, out_of_range);
-    vec_store(m->mean, mean.sum);
+    vec_store(m->mean, of->mean);
     vec_store(m->rstd, rstd);
-    vec_store(m->centre, vec_if_less(two_mean_square, var.sum, zero, mean.sum));
-    vec_store(m->rstd_lost, vec_if_less(two_mean_square, var.sum, zero, rstd_lost));
-    vec_store(m->shift, vec_sub(zero, vec_if_less(two_mean_square, var.sum, vec_fma(mean.sum, rstd, shift), shift)));
+    vec_store(m->centre, vec_if_less(two_mean_square, of->var, zero, of->mean));
+    vec_store(m->rstd_lost, vec_if_less(two_mean_square, of->var, zero, rstd_lost));
+    vec_store(m->shift, vec_sub(zero, vec_if_less(two_mean_square, of->var, vec_fma(of->mean, rstd, shift), shift)));
     vec_store(m->verdict, verdict);
+}
+
+static KERNEL_INLINE void REALED(finish_moments)(struct REALED(moments) * m, struct REALED(forward_sums) * sums,
+                                                 size_t rows, size_t cols, REAL eps, int has_mean)
+{
+    const struct REALED(statistics) statistics = REALED(statistics_of)(sums, rows, cols, has_mean);
+    REALED(finish_statistics)(m, &statistics, eps);
 }
 
 /* A power of two that brings the largest of |x| and sqrt(eps) near 1; 1 where there is nothing to scale. */
@@ -127,6 +147,13 @@ static KERNEL_INLINE REAL REALED(power_of_two)(REAL a)
     return u.value;
 }
 
+static KERNEL_INLINE REAL REALED(square_root)(REAL a)
+{
+    REAL root[LANES];
+    vec_store(root, vec_sqrt(vec_set1(a)));
+    return root[0];
+}
+
 static KERNEL_INLINE void REALED(no_backward_sums)(struct REALED(backward_sums) * sums, size_t cols)
 {
     vec_store(sums->mean, vec_set1(0));
@@ -134,6 +161,30 @@ static KERNEL_INLINE void REALED(no_backward_sums)(struct REALED(backward_sums) 
     vec_store(sums->g_centre, vec_set1(0));
     vec_store(sums->scale, vec_set1(1));
     sums->sample = REALED(sample_of)(cols, 2);
+}
+
+/* What the sums of a batch give, one row a lane: what the centre is off the mean, the mean of g and what that has too
+ * much, and the mean of g * xhat. */
+struct REALED(backward_means) {
+    vec off_centre, g_mean, g_mean_excess, g_xhat_mean;
+};
+
+static KERNEL_INLINE void REALED(finish_backward_means)(struct REALED(backward_moments) * m,
+                                                        const struct REALED(backward_means) * of, vec mean, vec rstd,
+                                                        vec scaled_rstd, size_t cols)
+{
+    const vec zero = vec_set1(0);
+    const vec shift = vec_mul(of->off_centre, scaled_rstd);
+    const vec two_xhat = vec_mul(vec_add(mean, mean), rstd), square = vec_mul(two_xhat, two_xhat);
+    /* With one column x is the mean, and xhat is to be 0. */
+    const vec limit = vec_set1(cols > 1 ? 1 : 0);
+    vec_store(m->centre, vec_if_less(square, limit, zero, mean));
+    vec_store(m->rstd, rstd);
+    vec_store(m->xhat_shift, vec_if_less(square, limit, vec_fnma(mean, rstd, shift), shift));
+    vec_store(m->g_mean, of->g_mean);
+    vec_store(m->dx_shift, vec_mul(of->g_mean_excess, rstd));
+    vec_store(m->g_xhat_mean, of->g_xhat_mean);
+    vec_store(m->verdict, vec_if_less(square, limit, vec_set1((REAL)DIRECT), vec_set1((REAL)CENTRED)));
 }
 
 static KERNEL_INLINE void REALED(finish_backward)(struct REALED(backward_moments) * m,
@@ -150,19 +201,76 @@ static KERNEL_INLINE void REALED(finish_backward)(struct REALED(backward_moments
     const struct REALED(two_part) g_mean = REALED(two_sum)(vec_load(sums->g_centre), vec_sub(zero, g.sum));
     const vec mean = vec_load(sums->mean), rstd = vec_load(sums->rstd);
     const vec scaled_rstd = vec_div(rstd, vec_load(sums->scale));
-    const vec shift = vec_mul(vec_add(c.sum, c.lost), scaled_rstd);
-    const vec two_xhat = vec_mul(vec_add(mean, mean), rstd), square = vec_mul(two_xhat, two_xhat);
-    /* With one column x is the mean, and xhat is to be 0. */
-    const vec limit = vec_set1(cols > 1 ? 1 : 0);
-    vec_store(m->centre, vec_if_less(square, limit, zero, mean));
-    vec_store(m->rstd, rstd);
-    vec_store(m->xhat_shift, vec_if_less(square, limit, vec_fnma(mean, rstd, shift), shift));
-    vec_store(m->g_mean, g_mean.sum);
-    vec_store(m->dx_shift, vec_mul(vec_sub(g.lost, g_mean.lost), rstd));
-    vec_store(m->g_xhat_mean, vec_mul(vec_add(vec_fnma(c.sum, g.sum, gc.sum), gc.lost), scaled_rstd));
+    const struct REALED(backward_means)
+        means = {vec_add(c.sum, c.lost), g_mean.sum, vec_sub(g.lost, g_mean.lost),
+                 vec_mul(vec_add(vec_fnma(c.sum, g.sum, gc.sum), gc.lost), scaled_rstd)};
+    REALED(finish_backward_means)(m, &means, mean, rstd, scaled_rstd, cols);
+
     const vec product = vec_load(totals), size = vec_if_less(product, zero, vec_sub(zero, product), product);
     const vec out_of_range = vec_set1((REAL)OUT_OF_RANGE);
-    vec verdict = vec_if_less(square, limit, vec_set1((REAL)DIRECT), vec_set1((REAL)CENTRED));
-    verdict = vec_if_less(size, vec_set1((REAL)REAL_TINY), out_of_range, verdict);
+    vec verdict = vec_if_less(size, vec_set1((REAL)REAL_TINY), out_of_range, vec_load(m->verdict));
     vec_store(m->verdict, vec_if_less(size, vec_set1(REAL_MAX), verdict, out_of_range));
+}
+
+/* ---- Of rows whose statistics are given ---- */
+
+/* rows and their LNORM_MOMENTS numbers from the given place on, one row a lane; the scales go to scale. Lanes without a
+ * row are those of the last. */
+static KERNEL_INLINE struct REALED(statistics)
+    REALED(given_statistics)(const void *moments, size_t row, size_t rows, REAL *scale)
+{
+    REAL part[LNORM_MOMENTS][LANES];
+    for (size_t lane = 0; lane < LANES; lane++) {
+        const REAL *const from = (const REAL *)moments + (row + (lane < rows ? lane : rows - 1)) * LNORM_MOMENTS;
+        for (size_t k = 0; k < LNORM_MOMENTS; k++) {
+            part[k][lane] = from[k];
+        }
+    }
+    vec_store(scale, vec_load(part[4]));
+    return (struct REALED(statistics)){vec_load(part[0]), vec_load(part[1]), vec_load(part[2]), vec_load(part[3]),
+                                       vec_set1(0)};
+}
+
+/* The same, and what follows from them for forward. */
+static NOINLINE void REALED(moments_of_given)(struct REALED(moments) * m, const void *moments, size_t row, size_t rows,
+                                              REAL eps, REAL *scale)
+{
+    REAL verdict[LANES];
+    struct REALED(statistics) given = REALED(given_statistics)(moments, row, rows, scale);
+    REALED(finish_statistics)(m, &given, eps);
+    for (size_t lane = 0; lane < LANES; lane++) {
+        if (scale[lane] != 1) { /* seldom: eps is that of the scaled row */
+            struct REALED(moments) one;
+            REALED(finish_statistics)(&one, &given, eps * scale[lane] * scale[lane]);
+            m->rstd[lane] = one.rstd[lane];
+            m->centre[lane] = one.centre[lane];
+            m->rstd_lost[lane] = one.rstd_lost[lane];
+            m->shift[lane] = one.shift[lane];
+            m->verdict[lane] = (REAL)CENTRED;
+        }
+        verdict[lane] = m->verdict[lane] == (REAL)DIRECT ? (REAL)DIRECT : (REAL)CENTRED;
+    }
+    vec_store(m->verdict, vec_load(verdict));
+}
+
+/* What follows for backward from given moments and means. */
+static NOINLINE void REALED(finish_given)(struct REALED(backward_moments) * m, const struct lnorm_backward_args *args,
+                                          size_t row, size_t rows)
+{
+    struct REALED(moments) forward;
+    REAL scale[LANES], mean[LANES], off_centre[LANES], rstd[LANES], part[LNORM_GRAD_MOMENTS][LANES];
+    REALED(moments_of_given)(&forward, args->given_moments, row, rows, (REAL)args->eps, scale);
+    for (size_t lane = 0; lane < LANES; lane++) {
+        const size_t at = row + (lane < rows ? lane : rows - 1);
+        const REAL *const g = (const REAL *)args->given_grad_moments + at * LNORM_GRAD_MOMENTS;
+        for (size_t k = 0; k < LNORM_GRAD_MOMENTS; k++) {
+            part[k][lane] = g[k];
+        }
+        mean[lane] = forward.mean[lane] / scale[lane];
+        off_centre[lane] = -((const REAL *)args->given_moments)[at * LNORM_MOMENTS + 1] / scale[lane];
+        rstd[lane] = forward.rstd[lane] * scale[lane];
+    }
+    const struct REALED(backward_means)
+        means = {vec_load(off_centre), vec_load(part[0]), vec_sub(vec_set1(0), vec_load(part[1])), vec_load(part[2])};
+    REALED(finish_backward_means)(m, &means, vec_load(mean), vec_load(rstd), vec_load(rstd), 2);
 }

@@ -48,7 +48,11 @@ static void REALED(backward_merge)(const struct lnorm_backward_args *args, size_
                                     REALED(load)(REALED(slab_array)(args, slab, which, LNORM_SLAB_HIGH) + i, n));
                 lost = vec_add(lost, REALED(load)(REALED(slab_array)(args, slab, which, LNORM_SLAB_LOW) + i, n));
             }
-            REALED(store)(sums[which] + i, vec_add(sum, lost), n);
+            sum = vec_add(sum, lost);
+            if (args->accumulate) {
+                sum = vec_add(REALED(load)(sums[which] + i, n), sum);
+            }
+            REALED(store)(sums[which] + i, sum, n);
         }
     }
 }

@@ -235,9 +235,9 @@ static NOINLINE REAL TYPED(guess_staged_mean)(const struct REALED(sample) * at, 
     REAL xs[SAMPLE_VECS * LANES], gammas[SAMPLE_VECS * LANES];
     for (size_t v = 0; v < at->vecs; v++) {
         const size_t i = v * at->apart;
-        REALED(widen)(xs + v * LANES, x->at + i * lnorm_type_size(x->type), x->type, at->n);
+        REALED(fill)(xs + v * LANES, x, i, at->n);
         if (gamma->at != NULL) {
-            REALED(widen)(gammas + v * LANES, gamma->at + i * lnorm_type_size(gamma->type), gamma->type, at->n);
+            REALED(fill)(gammas + v * LANES, gamma, i, at->n);
         }
     }
     struct REALED(sample) together = *at;

@@ -95,11 +95,11 @@ static void test_refused_by_both(lnorm_type type, bool backward)
     ACCEPTED(c.problem.y_type = c.problem.param_type = same);
     REFUSED(LNORM_ERROR_NULL, c.problem.operation = LNORM_RMS_NORM); /* mean is given */
     ACCEPTED(c.problem.operation = LNORM_RMS_NORM; c.a[MEAN] = NULL);
-    REFUSED(LNORM_ERROR_FLAGS, c.problem.flags = 1);
+    REFUSED(LNORM_ERROR_FLAGS, c.problem.flags = 16);
     REFUSED(LNORM_ERROR_FLAGS, c.problem.flags = 0x80000000u);
     REFUSED(LNORM_ERROR_FLAGS, c.problem.reserved = 1);
-    REFUSED(LNORM_ERROR_INNER, c.problem.inner = 2);
-    REFUSED(LNORM_ERROR_INNER, c.problem.inner = INT64_MAX);
+    REFUSED(LNORM_ERROR_INNER, c.problem.inner = -1);
+    REFUSED(LNORM_ERROR_SIZE, c.problem.inner = INT64_MAX);
     ACCEPTED(c.problem.inner = 1);
 
     REFUSED(LNORM_ERROR_SIZE, c.problem.outer = -1);
@@ -277,7 +277,7 @@ static void test_workspace_query(lnorm_type type)
     CHECK(lnorm_backward_workspace(NULL, &size) == LNORM_ERROR_STRUCT);
     CHECK(size == SIZE_MAX);
     size = 1;
-    problem.flags = 1;
+    problem.flags = 16;
     CHECK(lnorm_backward_workspace(&problem, &size) == LNORM_ERROR_FLAGS);
     CHECK(size == SIZE_MAX);
 }

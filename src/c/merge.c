@@ -1,0 +1,116 @@
+/* The moments of a row from those of its two pieces, in double-double arithmetic: two doubles, of which the second is
+ * what the first lost. (Dekker: A floating-point technique for extending the available precision, 1971; the update of
+ * mean and variance is Chan, Golub and LeVeque's, 1979.)
+ */
+#include <math.h>
+
+#include "kernels.h"
+
+typedef struct {
+    double high, low;
+} pair;
+
+static pair two_sum(double a, double b)
+{
+    const double s = a + b, part = s - a;
+    return (pair){s, (a - (s - part)) + (b - part)};
+}
+
+static pair add(pair a, pair b)
+{
+    const pair s = two_sum(a.high, b.high);
+    return two_sum(s.high, s.low + (a.low + b.low));
+}
+
+static pair multiply(pair a, pair b)
+{
+    const double p = a.high * b.high;
+    return two_sum(p, fma(a.high, b.high, -p) + (a.high * b.low + a.low * b.high));
+}
+
+static pair times(pair a, double power_of_two)
+{
+    return (pair){a.high * power_of_two, a.low * power_of_two};
+}
+
+/* a / b, both below 2^63. */
+static pair quotient(int64_t a, int64_t b)
+{
+    const pair top = {(double)a, (double)(a - (int64_t)(double)a)};
+    const double below = (double)b, q = top.high / below;
+    const double rest = fma(-q, below, top.high) + top.low - q * (double)(b - (int64_t)below);
+    return two_sum(q, rest / below);
+}
+
+static double number(int real, const void *row, size_t i)
+{
+    return real == LNORM_F64 ? ((const double *)row)[i] : (double)((const float *)row)[i];
+}
+
+static pair get(int real, const void *row, size_t i)
+{
+    return two_sum(number(real, row, i), number(real, row, i + 1));
+}
+
+static void set_number(int real, void *row, size_t i, double value)
+{
+    if (real == LNORM_F64) {
+        ((double *)row)[i] = value;
+    } else {
+        ((float *)row)[i] = (float)value;
+    }
+}
+
+static void set(int real, void *row, size_t i, pair value)
+{
+    set_number(real, row, i, value.high);
+    set_number(real, row, i + 1, (value.high - number(real, row, i)) + value.low);
+}
+
+static void copy(int real, void *to, const void *from, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        set_number(real, to, i, number(real, from, i));
+    }
+}
+
+void lnorm_merge_row(int real, int64_t count_a, const void *a, int64_t count_b, const void *b, void *merged)
+{
+    if (count_a == 0 || count_b == 0) {
+        copy(real, merged, count_a == 0 ? b : a, LNORM_MOMENTS);
+        return;
+    }
+    const pair share_a = quotient(count_a, count_a + count_b), share_b = quotient(count_b, count_a + count_b);
+    const double scale_a = number(real, a, 4), scale_b = number(real, b, 4);
+    double scale = scale_a < scale_b ? scale_a : scale_b;
+    const pair means[2] = {get(real, a, 0), get(real, b, 0)}, vars[2] = {get(real, a, 2), get(real, b, 2)};
+    /* The square of the difference of the means must not overflow. */
+    const double limit = real == LNORM_F64 ? 0x1p500 : 0x1p60;
+    const double size_a = fabs(means[0].high) * (scale / scale_a), size_b = fabs(means[1].high) * (scale / scale_b);
+    for (double size = size_a > size_b ? size_a : size_b; size > limit && size <= DBL_MAX; size *= 1 / limit) {
+        scale *= 1 / limit;
+    }
+    const double down_a = scale / scale_a, down_b = scale / scale_b;
+    const pair mean_a = times(means[0], down_a), mean_b = times(means[1], down_b);
+    const pair apart = add(mean_b, times(mean_a, -1.0));
+    const pair between = multiply(multiply(apart, apart), multiply(share_a, share_b));
+    const pair within = add(multiply(times(times(vars[0], down_a), down_a), share_a),
+                            multiply(times(times(vars[1], down_b), down_b), share_b));
+    set(real, merged, 0, add(mean_a, multiply(apart, share_b)));
+    set(real, merged, 2, add(within, between));
+    set_number(real, merged, 4, scale);
+}
+
+void lnorm_merge_grad_row(int real, int64_t count_a, const void *a, int64_t count_b, const void *b, void *merged)
+{
+    if (count_a == 0 || count_b == 0) {
+        copy(real, merged, count_a == 0 ? b : a, LNORM_GRAD_MOMENTS);
+        return;
+    }
+    const pair share_a = quotient(count_a, count_a + count_b), share_b = quotient(count_b, count_a + count_b);
+    const pair product_a = {number(real, a, 2), 0}, product_b = {number(real, b, 2), 0};
+    const pair g = add(multiply(get(real, a, 0), share_a), multiply(get(real, b, 0), share_b));
+    const pair product = add(multiply(product_a, share_a), multiply(product_b, share_b));
+    set(real, merged, 0, g);
+    set_number(real, merged, 2, product.high);
+}
