@@ -116,12 +116,13 @@ static NOINLINE void TYPED(sum_other_backward_row)(struct REALED(backward_sums) 
     (void)stage;
 #else
     struct REALED(from_y) from_y;
+    struct REALED(sources) sources;
     if (stage != NULL) {
-        one.staged = 1;
-        one.x_source = TYPED(staged_x)(args, stage, row, &from_y);
-        one.dy_source = REALED(row_source)(&args->dy, row, args->inner, stage->dy);
-        one.gamma_source = *REALED(parameter_of)(&stage->gamma, args->params.gamma, &args->params,
-                                                 args->params.plus_one, args->cols, row / args->inner);
+        sources.x = TYPED(staged_x)(args, stage, row, &from_y);
+        sources.dy = REALED(row_source)(&args->dy, row, args->inner, stage->dy);
+        sources.gamma = *REALED(parameter_of)(&stage->gamma, args->params.gamma, &args->params, args->params.plus_one,
+                                              args->cols, row / args->inner);
+        one.staged = &sources;
     }
 #endif
     if (args->has_mean) {

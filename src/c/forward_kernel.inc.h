@@ -15,10 +15,11 @@
  */
 
 /* The statistics of a row whose first ones, in the given lane, will not do: summed again around their mean, or scaled
- * and then, where it needs to be, summed around that mean. They come in lane 0 of m and s; returns the scale. */
+ * and then, where it needs to be, summed around that mean; x are its elements. They come in lane 0 of m and s; returns
+ * the scale. */
 static NOINLINE REAL TYPED(careful_moments)(struct REALED(moments) * m, struct REALED(statistics) * s,
                                             const struct REALED(moments) * first, size_t lane, struct TYPED(row) row,
-                                            const struct lnorm_forward_args *args)
+                                            const struct REALED(source) * x, const struct lnorm_forward_args *args)
 {
     const size_t cols = args->cols, pitch = REALED(places_of)(REALED(quantities)(args->has_mean, 0), 1).pitch;
     const REAL eps = (REAL)args->eps;
@@ -30,7 +31,7 @@ static NOINLINE REAL TYPED(careful_moments)(struct REALED(moments) * m, struct R
     if (first->verdict[lane] == (REAL)OUT_OF_RANGE) {
         const struct REALED(sample) sample = REALED(sample_of)(cols, SAMPLE_VECS);
         may_move = 1;
-        row.scale = REALED(choose_scale)(&row.x_source, cols, eps);
+        row.scale = REALED(choose_scale)(x, cols, eps);
         row.centre = row.has_mean ? TYPED(guess_any_mean)(&sample, &row, row.scale) : 0;
     }
     for (;;) {
@@ -44,6 +45,20 @@ static NOINLINE REAL TYPED(careful_moments)(struct REALED(moments) * m, struct R
         may_move = 0;
         row.centre = m->mean[0];
     }
+}
+
+/* The same for the row of that place. */
+static NOINLINE REAL TYPED(careful_row)(struct REALED(moments) * m, struct REALED(statistics) * s,
+                                        const struct REALED(moments) * first, size_t lane,
+                                        const struct lnorm_forward_args *args, size_t row, int staged)
+{
+    REAL block[BLOCK];
+    const struct REALED(sources) sources = {.x = REALED(row_source)(&args->x, row, args->inner, block)};
+    const struct TYPED(row) one = {.x = (const ELEMENT *)(const void *)sources.x.at,
+                                   .cols = args->cols,
+                                   .has_mean = args->has_mean,
+                                   .staged = staged ? &sources : NULL};
+    return TYPED(careful_moments)(m, s, first, lane, one, &sources.x, args);
 }
 
 /* n elements of a row, and where they go. */
@@ -172,12 +187,8 @@ static NOINLINE void TYPED(sum_staged_row)(struct REALED(forward_sums) * sums, s
                                            const struct REALED(sample) * sample, const struct lnorm_forward_args *args,
                                            size_t row, struct TYPED(forward_stage) * stage)
 {
-    struct TYPED(row) one = {
-        .cols = args->cols,
-        .has_mean = args->has_mean,
-        .staged = 1,
-        .x_source = REALED(row_source)(&args->x, row, args->inner, stage->x),
-    };
+    const struct REALED(sources) sources = {.x = REALED(row_source)(&args->x, row, args->inner, stage->x)};
+    struct TYPED(row) one = {.cols = args->cols, .has_mean = args->has_mean, .staged = &sources};
     if (one.has_mean) {
         one.centre = TYPED(guess_any_mean)(sample, &one, 1);
         sums->centre[lane] = one.centre;
@@ -320,31 +331,15 @@ static KERNEL_INLINE void TYPED(normalize_row)(const struct lnorm_forward_args *
     pass(span, m, lane, scale);
 }
 
-/* The row of that place as careful_moments takes it; the block is for what is staged. */
-static NOINLINE struct TYPED(row)
-    TYPED(careful_row)(const struct lnorm_forward_args *args, size_t row, int staged, REAL *block)
-{
-    struct TYPED(row) one = {
-        .cols = args->cols,
-        .has_mean = args->has_mean,
-        .staged = staged,
-        .x_source = REALED(row_source)(&args->x, row, args->inner, block),
-    };
-    one.x = (const ELEMENT *)(const void *)one.x_source.at; /* looked at where the row is not staged */
-    return one;
-}
-
 /* The same as normalize_row of a row whose statistics will not do, with others. */
 static NOINLINE void TYPED(normalize_carefully)(const struct lnorm_forward_args *args, size_t row,
                                                 struct TYPED(forward_stage) * stage, struct TYPED(span) * span,
                                                 TYPED(second_pass) * pass, const struct REALED(moments) * m,
                                                 size_t lane)
 {
-    REAL block[BLOCK];
     struct REALED(moments) careful;
     struct REALED(statistics) s;
-    const struct TYPED(row) one = TYPED(careful_row)(args, row, stage != NULL, block);
-    const REAL scale = TYPED(careful_moments)(&careful, &s, m, lane, one, args);
+    const REAL scale = TYPED(careful_row)(&careful, &s, m, lane, args, row, stage != NULL);
     if (args->mean != NULL) {
         ((REAL *)args->mean)[row] = careful.mean[0] / scale;
     }

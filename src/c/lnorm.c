@@ -70,9 +70,10 @@ const char *lnorm_status_text(lnorm_status status)
 
 enum role { READ, READ_TENSOR, WRITE, WRITE_TENSOR };
 
-/* A tensor of outer x norm x inner, or an array, which is one outer index. Strides in bytes. */
+/* A tensor of outer x norm x inner, or, where it has no gaps, an array, of which only element, reach, begin and end are
+ * set. Strides in bytes. */
 struct argument {
-    const void *base; /* NULL where it is absent or empty */
+    const void *base;
     enum role role;
     int backwards;                        /* from one outer index to the next */
     int injective;                        /* no two elements share memory */
@@ -88,24 +89,33 @@ static int multiply(size_t a, size_t b, size_t *product)
     return ((a | b) >> (4 * sizeof(size_t) - 1)) == 0 || a == 0 || b <= PTRDIFF_MAX / a;
 }
 
-/* Both of these: whether everything from the first to the last element can lie in one address space. Sizes count even
- * where the pointer is NULL, so that a refusal does not depend on which gradients are wanted. */
+/* The arguments of a call, the outputs first. */
+struct arguments {
+    size_t count;
+    struct argument list[13];
+};
 
-static int describe_array(struct argument *a, enum role role, const void *base, size_t count, size_t element)
+/* Both of these add an argument, and say whether everything from its first to its last element can lie in one address
+ * space. That of a tensor counts even where the pointer is NULL, so that a refusal does not depend on which gradients
+ * are wanted; arrays without one are left out. */
+
+static int add_array(struct arguments *all, enum role role, const void *base, size_t count, size_t element)
 {
     size_t bytes;
+    if (base == NULL || count == 0) {
+        return 1;
+    }
     if (!multiply(count, element, &bytes)) {
         return 0;
     }
     const uintptr_t begin = (uintptr_t)base;
-    *a = (struct argument){.base = count != 0 ? base : NULL,
-                           .role = role,
-                           .injective = 1,
-                           .outer = 1,
-                           .reach = bytes,
-                           .element = element,
-                           .begin = begin,
-                           .end = begin + bytes};
+    all->list[all->count++] = (struct argument){.base = base,
+                                                .role = role,
+                                                .injective = 1,
+                                                .reach = bytes,
+                                                .element = element,
+                                                .begin = begin,
+                                                .end = begin + bytes};
     return begin <= UINTPTR_MAX - bytes;
 }
 
@@ -153,16 +163,18 @@ static int is_injective(const struct shape *shape, ptrdiff_t stride, ptrdiff_t s
     return 1;
 }
 
-static int describe_tensor(struct argument *a, enum role role, const void *base, const struct shape *shape,
-                           ptrdiff_t stride, ptrdiff_t step, size_t element)
+static int add_tensor(struct arguments *all, enum role role, const void *base, const struct shape *shape,
+                      ptrdiff_t stride, ptrdiff_t step, size_t element)
 {
-    size_t bytes, row, inner, outer;
-    if (!multiply(shape->outer, shape->inner, &bytes) || !multiply(bytes, shape->norm, &bytes) ||
-        !multiply(bytes, element, &bytes)) {
+    size_t rows, elements, bytes, row, inner, outer;
+    if (!multiply(shape->outer, shape->inner, &rows) || !multiply(rows, shape->norm, &elements) ||
+        !multiply(elements, element, &bytes)) {
         return 0;
     }
-    if (bytes == 0) {
-        return describe_array(a, role, NULL, 0, element);
+    const size_t apart = shape->norm * shape->inner;
+    if (elements == 0 ||
+        ((shape->outer == 1 || stride == (ptrdiff_t)apart) && (shape->norm == 1 || step == (ptrdiff_t)shape->inner))) {
+        return add_array(all, role, base, elements, element);
     }
     if (!distance(shape->norm, step, element, &row) || !multiply(shape->inner, element, &inner) ||
         row > PTRDIFF_MAX - inner || !distance(shape->outer, stride, element, &outer) ||
@@ -172,21 +184,24 @@ static int describe_tensor(struct argument *a, enum role role, const void *base,
     const int backwards = stride < 0 && shape->outer > 1;
     const size_t before = (backwards ? outer : 0) + (step < 0 ? row : 0);
     const uintptr_t place = (uintptr_t)base, begin = base != NULL ? place - before : place;
-    *a = (struct argument){.base = base,
-                           .role = role,
-                           .backwards = backwards,
-                           .injective = role != WRITE_TENSOR || is_injective(shape, stride, step),
-                           .outer = shape->outer,
-                           .stride = shape->outer > 1 ? outer / (shape->outer - 1) : 0,
-                           .reach = row + inner,
-                           .element = element,
-                           .step = shape->norm > 1 ? step : 0,
-                           .begin = begin,
-                           .end = begin + outer + row + inner};
+    if (base != NULL) {
+        all->list[all->count++] =
+            (struct argument){.base = base,
+                              .role = role,
+                              .backwards = backwards,
+                              .injective = role != WRITE_TENSOR || is_injective(shape, stride, step),
+                              .outer = shape->outer,
+                              .stride = shape->outer > 1 ? outer / (shape->outer - 1) : 0,
+                              .reach = row + inner,
+                              .element = element,
+                              .step = shape->norm > 1 ? step : 0,
+                              .begin = begin,
+                              .end = begin + outer + row + inner};
+    }
     return begin <= place && begin <= UINTPTR_MAX - outer - row - inner;
 }
 
-/* Of arguments that are present and whose extents meet. */
+/* Of arguments whose extents meet. */
 static int overlap(const struct argument *a, const struct argument *b)
 {
     if (a->stride == b->stride && a->backwards == b->backwards && a->stride != 0) {
@@ -205,19 +220,16 @@ static int in_place(const struct argument *output, const struct argument *input)
            output->backwards == input->backwards && output->reach == input->reach && output->element == input->element;
 }
 
-/* The outputs come first in the list. */
-static lnorm_status check_overlaps(const struct argument *list, size_t count)
+static lnorm_status check_overlaps(const struct arguments *all)
 {
-    for (const struct argument *output = list; output < list + count && output->role >= WRITE; output++) {
-        if (output->base == NULL) {
-            continue;
-        }
+    const struct argument *const end = all->list + all->count;
+    for (const struct argument *output = all->list; output < end && output->role >= WRITE; output++) {
         if (!output->injective) {
             return LNORM_ERROR_STRIDE;
         }
-        for (const struct argument *other = output + 1; other < list + count; other++) {
-            if (output->begin < other->end && other->begin < output->end && other->base != NULL &&
-                overlap(output, other) && !in_place(output, other)) {
+        for (const struct argument *other = output + 1; other < end; other++) {
+            if (output->begin < other->end && other->begin < output->end && overlap(output, other) &&
+                !in_place(output, other)) {
                 return LNORM_ERROR_OVERLAP;
             }
         }
@@ -333,16 +345,16 @@ static struct lnorm_output output_of(const struct view *view, void *at, int type
                                  stride_of(norm_stride, view->shape.inner), type};
 }
 
-static int describe_input(struct argument *a, const struct view *view, const struct lnorm_input *input)
+static int add_input(struct arguments *all, const struct view *view, const struct lnorm_input *input)
 {
-    return describe_tensor(a, READ_TENSOR, input->at, &view->shape, input->stride, input->step,
-                           lnorm_type_size(input->type));
+    return add_tensor(all, READ_TENSOR, input->at, &view->shape, input->stride, input->step,
+                      lnorm_type_size(input->type));
 }
 
-static int describe_output(struct argument *a, const struct view *view, const struct lnorm_output *output)
+static int add_output(struct arguments *all, const struct view *view, const struct lnorm_output *output)
 {
-    return describe_tensor(a, WRITE_TENSOR, output->at, &view->shape, output->stride, output->step,
-                           lnorm_type_size(output->type));
+    return add_tensor(all, WRITE_TENSOR, output->at, &view->shape, output->stride, output->step,
+                      lnorm_type_size(output->type));
 }
 
 /* Elements of gamma. */
@@ -458,8 +470,6 @@ static void for_rows(const struct hook *hook, struct row_work *work, size_t row_
 
 /* ---- Forward ---- */
 
-#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
-
 /* The statistics of no elements. */
 static void fill_nan(int type, void *array, size_t count)
 {
@@ -505,34 +515,37 @@ static struct lnorm_forward_args forward_args(const lnorm_problem *problem, cons
 static lnorm_status forward(const struct view *view, const struct lnorm_forward_args *args, const struct hook *hook)
 {
     const size_t real = real_size(view), rows = args->rows, cols = args->cols;
-    const int quantized = lnorm_is_quantized(view->y), added = args->residual.at != NULL || args->total != NULL;
-    const enum role scale_role = args->dynamic_scale ? WRITE : READ;
-    const size_t scales = !quantized ? 0 : args->dynamic_scale ? rows : 1, param_size = lnorm_type_size(view->param);
+    const int quantized = lnorm_is_quantized(view->y), added = args->total != NULL;
+    const enum role scale_role = quantized && args->dynamic_scale ? WRITE : READ;
+    const size_t scales = scale_role == WRITE ? rows : 1, param_size = lnorm_type_size(view->param);
     if (!args->has_mean && args->mean != NULL) {
         return LNORM_ERROR_NULL;
     }
     if (!is_eps(args->eps, view->real)) {
         return LNORM_ERROR_EPS;
     }
-    const struct shape residual_shape = {added ? args->residual_rows : 0, cols, 1};
-    const struct lnorm_output total = {args->total, args->x.stride, args->x.step, args->x.type};
     const struct lnorm_input *const x = added ? &args->input : &args->x;
-    struct argument list[12];
-    if (!describe_output(&list[0], view, &args->y) || !describe_array(&list[1], WRITE, args->mean, rows, real) ||
-        !describe_array(&list[2], WRITE, args->rstd, rows, real) || !describe_output(&list[3], view, &total) ||
-        !describe_array(&list[4], scale_role, args->scale, scales, real) ||
-        !describe_array(&list[5], scale_role, args->zero_point, scales, sizeof(int32_t)) ||
-        !describe_input(&list[6], view, x) ||
-        !describe_tensor(&list[7], READ_TENSOR, args->residual.at, &residual_shape, args->residual.stride, 1,
-                         lnorm_type_size(view->x)) ||
-        !describe_array(&list[8], READ, args->input_bias, cols, param_size) ||
-        !describe_array(&list[9], READ, args->params.gamma, param_count(view), param_size) ||
-        !describe_array(&list[10], READ, args->params.beta, param_count(view), param_size) ||
-        !describe_array(&list[11], READ, args->given_moments, args->given_moments != NULL ? rows : 0,
-                        LNORM_MOMENTS * real)) {
+    struct arguments all = {.count = 0};
+    int fits = add_output(&all, view, &args->y) && add_array(&all, WRITE, args->mean, rows, real) &&
+               add_array(&all, WRITE, args->rstd, rows, real);
+    if (fits && added) {
+        const struct lnorm_output total = {args->total, args->x.stride, args->x.step, args->x.type};
+        fits = add_output(&all, view, &total);
+    }
+    fits = fits && add_array(&all, scale_role, args->scale, scales, real) &&
+           add_array(&all, scale_role, args->zero_point, scales, sizeof(int32_t)) && add_input(&all, view, x);
+    if (fits && added) {
+        const struct shape residual = {args->residual_rows, cols, 1};
+        fits = add_tensor(&all, READ_TENSOR, args->residual.at, &residual, args->residual.stride, 1,
+                          lnorm_type_size(view->x)) &&
+               add_array(&all, READ, args->input_bias, cols, param_size);
+    }
+    if (!fits || !add_array(&all, READ, args->params.gamma, param_count(view), param_size) ||
+        !add_array(&all, READ, args->params.beta, param_count(view), param_size) ||
+        !add_array(&all, READ, args->given_moments, rows, LNORM_MOMENTS * real)) {
         return LNORM_ERROR_SIZE;
     }
-    const lnorm_status status = check_overlaps(list, COUNT(list));
+    const lnorm_status status = check_overlaps(&all);
     if (status != LNORM_OK) {
         return status;
     }
@@ -774,20 +787,19 @@ static lnorm_status backward(const struct view *view, struct lnorm_backward_args
     }
     void *const memory = args.workspace;
     args.workspace = wants_sums && needed != 0 ? memory : NULL;
-    struct argument list[13];
-    if (!describe_output(&list[0], view, &args.dx) || !describe_array(&list[1], WRITE, args.dgamma, params, real) ||
-        !describe_array(&list[2], WRITE, args.dbeta, params, real) ||
-        !describe_array(&list[3], WRITE, args.workspace, needed / real, real) ||
-        !describe_input(&list[4], view, &args.dy) || !describe_input(&list[5], view, &args.x) ||
-        !describe_input(&list[6], view, &args.added) || !describe_array(&list[7], READ, args.mean, rows, real) ||
-        !describe_array(&list[8], READ, args.rstd, rows, real) ||
-        !describe_array(&list[9], READ, args.params.gamma, params, param_size) ||
-        !describe_array(&list[10], READ, args.params.beta, params, param_size) ||
-        !describe_array(&list[11], READ, args.given_moments, given ? rows : 0, LNORM_MOMENTS * real) ||
-        !describe_array(&list[12], READ, args.given_grad_moments, given ? rows : 0, LNORM_GRAD_MOMENTS * real)) {
+    struct arguments all = {.count = 0};
+    if (!add_output(&all, view, &args.dx) || !add_array(&all, WRITE, args.dgamma, params, real) ||
+        !add_array(&all, WRITE, args.dbeta, params, real) ||
+        !add_array(&all, WRITE, args.workspace, needed / real, real) || !add_input(&all, view, &args.dy) ||
+        !add_input(&all, view, &args.x) || (args.added.at != NULL && !add_input(&all, view, &args.added)) ||
+        !add_array(&all, READ, args.mean, rows, real) || !add_array(&all, READ, args.rstd, rows, real) ||
+        !add_array(&all, READ, args.params.gamma, params, param_size) ||
+        !add_array(&all, READ, args.params.beta, params, param_size) ||
+        !add_array(&all, READ, args.given_moments, rows, LNORM_MOMENTS * real) ||
+        !add_array(&all, READ, args.given_grad_moments, rows, LNORM_GRAD_MOMENTS * real)) {
         return LNORM_ERROR_SIZE;
     }
-    const lnorm_status status = check_overlaps(list, COUNT(list));
+    const lnorm_status status = check_overlaps(&all);
     if (status != LNORM_OK) {
         return status;
     }
@@ -938,14 +950,13 @@ static lnorm_status write_moments(const struct view *view, struct row_work *work
                                   const void *moments, const struct hook *hook)
 {
     const size_t real = real_size(view);
-    struct argument list[5];
-    if (!describe_array(&list[0], WRITE, to, view->rows, count * real) || !describe_input(&list[1], view, x) ||
-        !describe_input(&list[2], view, dy) ||
-        !describe_array(&list[3], READ, gamma, param_count(view), lnorm_type_size(view->param)) ||
-        !describe_array(&list[4], READ, moments, moments != NULL ? view->rows : 0, LNORM_MOMENTS * real)) {
+    struct arguments all = {.count = 0};
+    if (!add_array(&all, WRITE, to, view->rows, count * real) || !add_input(&all, view, x) ||
+        !add_input(&all, view, dy) || !add_array(&all, READ, gamma, param_count(view), lnorm_type_size(view->param)) ||
+        !add_array(&all, READ, moments, view->rows, LNORM_MOMENTS * real)) {
         return LNORM_ERROR_SIZE;
     }
-    const lnorm_status status = check_overlaps(list, COUNT(list));
+    const lnorm_status status = check_overlaps(&all);
     if (status != LNORM_OK) {
         return status;
     }
@@ -1069,19 +1080,21 @@ static lnorm_status merge(const lnorm_problem *problem, int64_t count_a, const v
         return status;
     }
     const size_t row = numbers * real_size(&view);
-    struct argument list[3];
+    const struct shape rows = {view.rows, numbers, 1};
+    const ptrdiff_t stride = (ptrdiff_t)numbers;
+    struct arguments all = {.count = 0};
     if (count_a < 0 || count_b < 0 || count_a > INT64_MAX - count_b ||
-        !describe_array(&list[0], WRITE, merged, view.rows, row) ||
-        !describe_array(&list[1], READ, a, view.rows, row) || !describe_array(&list[2], READ, b, view.rows, row)) {
+        !add_tensor(&all, WRITE_TENSOR, merged, &rows, stride, 1, real_size(&view)) ||
+        !add_tensor(&all, READ_TENSOR, a, &rows, stride, 1, real_size(&view)) ||
+        !add_tensor(&all, READ_TENSOR, b, &rows, stride, 1, real_size(&view))) {
         return LNORM_ERROR_SIZE;
     }
     if (view.rows != 0 && (a == NULL || b == NULL || merged == NULL)) {
         return LNORM_ERROR_NULL;
     }
-    for (int i = 1; i < 3; i++) {
-        if (list[i].begin != list[0].begin && list[i].begin < list[0].end && list[0].begin < list[i].end) {
-            return LNORM_ERROR_OVERLAP;
-        }
+    const lnorm_status overlaps = check_overlaps(&all);
+    if (overlaps != LNORM_OK) {
+        return overlaps;
     }
     for (size_t r = 0; r < view.rows; r++) {
         merge_row(view.real, count_a, (const char *)a + r * row, count_b, (const char *)b + r * row,

@@ -27,10 +27,8 @@ static NOINLINE void TYPED(moments_of_rows)(const struct lnorm_forward_args *arg
             size_t lane = r;
             to[4] = 1;
             if (m.verdict[r] > (REAL)CENTRED) {
-                REAL block[BLOCK];
                 struct REALED(moments) careful;
-                const struct TYPED(row) one = TYPED(careful_row)(args, first + r, stage != NULL, block);
-                to[4] = TYPED(careful_moments)(&careful, &own, &m, r, one, args);
+                to[4] = TYPED(careful_row)(&careful, &own, &m, r, args, first + r, stage != NULL);
                 lane = 0;
             }
             REAL part[4][LANES];
@@ -169,18 +167,19 @@ static void TYPED(grad_moments)(const struct lnorm_backward_args *args, void *gr
         struct REALED(moments) m;
         REAL scale[LANES];
         struct TYPED(row) lanes[BATCH_ROWS];
+        struct REALED(sources) sources[BATCH_ROWS];
         REALED(moments_of_given)(&m, args->given_moments, first, rows, (REAL)args->eps, scale);
         for (size_t r = 0; r < rows; r++) {
             const size_t row = first + r;
+            sources[r] =
+                (struct REALED(sources)){.x = REALED(row_source)(&args->x, row, inner, stage.x),
+                                         .dy = REALED(row_source)(&args->dy, row, inner, stage.dy),
+                                         .gamma = *REALED(parameter_of)(&stage.gamma, args->params.gamma, &args->params,
+                                                                        args->params.plus_one, cols, row / inner)};
             lanes[r] = (struct TYPED(row)){.cols = cols,
-                                           .staged = 1,
                                            .centre = m.mean[r] / scale[r],
                                            .has_gamma = args->params.gamma != NULL,
-                                           .x_source = REALED(row_source)(&args->x, row, inner, stage.x),
-                                           .dy_source = REALED(row_source)(&args->dy, row, inner, stage.dy),
-                                           .gamma_source =
-                                               *REALED(parameter_of)(&stage.gamma, args->params.gamma, &args->params,
-                                                                     args->params.plus_one, cols, row / inner)};
+                                           .staged = &sources[r]};
             TYPED(sum_products)(&sums, r, pitch, lanes[r], 1);
         }
         struct REALED(product_means) means;
@@ -293,16 +292,18 @@ static NOINLINE void TYPED(backward_run_row)(const struct lnorm_backward_args *a
     for (size_t first = 0; first < runs; first += LANES) {
         const size_t some = runs - first < LANES ? runs - first : LANES, pitch = REALED(places_of)(3, some).pitch;
         struct TYPED(row) lanes[LANES];
+        struct REALED(sources) sources[LANES];
         REAL gamma[LANES];
         vec_store(gamma, vec_set1(1));
         if (gammas.at != NULL) {
             REALED(fill)(gamma, &gammas, offset + first, some);
         }
         for (size_t r = 0; r < some; r++) {
-            lanes[r] = (struct TYPED(row)){.cols = run, .staged = 1, .centre = centre, .x_source = x, .dy_source = dy};
             const ptrdiff_t begin = (ptrdiff_t)((first + r) * run);
-            lanes[r].x_source.at += begin * x.step * (ptrdiff_t)lnorm_type_size(x.type);
-            lanes[r].dy_source.at += begin * dy.step * (ptrdiff_t)lnorm_type_size(dy.type);
+            sources[r] = (struct REALED(sources)){.x = x, .dy = dy};
+            sources[r].x.at += begin * x.step * (ptrdiff_t)lnorm_type_size(x.type);
+            sources[r].dy.at += begin * dy.step * (ptrdiff_t)lnorm_type_size(dy.type);
+            lanes[r] = (struct TYPED(row)){.cols = run, .centre = centre, .staged = &sources[r]};
             TYPED(sum_products)(&sums, r, pitch, lanes[r], 1);
         }
         REALED(finish_products)(&means, &sums, some, run);

@@ -46,8 +46,7 @@ struct TYPED(row) {
     size_t cols;
     int has_mean, scaled, has_g, has_gamma;
     REAL scale, centre, g_centre;
-    int staged;
-    struct REALED(source) x_source, dy_source, gamma_source;
+    const struct REALED(sources) * staged; /* or NULL */
 };
 
 /* Adds the n elements from column i, n <= LANES. */
@@ -138,10 +137,10 @@ static NOINLINE void TYPED(sum_any_block)(const struct TYPED(row) * row, size_t 
 {
     struct TYPED(row) part = *row;
 #if !IS_16_BITS
-    if (row->staged) {
-        part.x = REALED(fetch)(&row->x_source, i, n);
-        part.dy = REALED(fetch)(&row->dy_source, i, n);
-        part.gamma = REALED(fetch)(&row->gamma_source, i, n);
+    if (row->staged != NULL) {
+        part.x = REALED(fetch)(&row->staged->x, i, n);
+        part.dy = REALED(fetch)(&row->staged->dy, i, n);
+        part.gamma = REALED(fetch)(&row->staged->gamma, i, n);
         i = 0;
     }
 #endif
@@ -251,8 +250,9 @@ static KERNEL_INLINE REAL TYPED(guess_any_mean)(const struct REALED(sample) * at
                                                 REAL scale)
 {
 #if !IS_16_BITS
-    if (row->staged) {
-        return TYPED(guess_staged_mean)(at, row->has_g ? &row->dy_source : &row->x_source, &row->gamma_source, scale);
+    if (row->staged != NULL) {
+        const struct REALED(sources) *const from = row->staged;
+        return TYPED(guess_staged_mean)(at, row->has_g ? &from->dy : &from->x, &from->gamma, scale);
     }
 #endif
     return TYPED(guess_mean)(at, row->has_g ? row->dy : row->x, row->gamma, scale);

@@ -78,6 +78,11 @@ struct REALED(source) {
     const struct REALED(from_y) * from_y; /* elements are those of y */
 };
 
+/* Those of a row. */
+struct REALED(sources) {
+    struct REALED(source) x, dy, gamma;
+};
+
 /* How the elements of y become those of x - mean. */
 struct REALED(from_y) {
     const struct REALED(source) * gamma, *beta;
