@@ -525,7 +525,8 @@ static lnorm_status forward(const struct view *view, const struct lnorm_forward_
         return LNORM_ERROR_EPS;
     }
     const struct lnorm_input *const x = added ? &args->input : &args->x;
-    struct arguments all = {.count = 0};
+    struct arguments all;
+    all.count = 0;
     int fits = add_output(&all, view, &args->y) && add_array(&all, WRITE, args->mean, rows, real) &&
                add_array(&all, WRITE, args->rstd, rows, real);
     if (fits && added) {
@@ -787,7 +788,8 @@ static lnorm_status backward(const struct view *view, struct lnorm_backward_args
     }
     void *const memory = args.workspace;
     args.workspace = wants_sums && needed != 0 ? memory : NULL;
-    struct arguments all = {.count = 0};
+    struct arguments all;
+    all.count = 0;
     if (!add_output(&all, view, &args.dx) || !add_array(&all, WRITE, args.dgamma, params, real) ||
         !add_array(&all, WRITE, args.dbeta, params, real) ||
         !add_array(&all, WRITE, args.workspace, needed / real, real) || !add_input(&all, view, &args.dy) ||
@@ -950,7 +952,8 @@ static lnorm_status write_moments(const struct view *view, struct row_work *work
                                   const void *moments, const struct hook *hook)
 {
     const size_t real = real_size(view);
-    struct arguments all = {.count = 0};
+    struct arguments all;
+    all.count = 0;
     if (!add_array(&all, WRITE, to, view->rows, count * real) || !add_input(&all, view, x) ||
         !add_input(&all, view, dy) || !add_array(&all, READ, gamma, param_count(view), lnorm_type_size(view->param)) ||
         !add_array(&all, READ, moments, view->rows, LNORM_MOMENTS * real)) {
@@ -1082,7 +1085,8 @@ static lnorm_status merge(const lnorm_problem *problem, int64_t count_a, const v
     const size_t row = numbers * real_size(&view);
     const struct shape rows = {view.rows, numbers, 1};
     const ptrdiff_t stride = (ptrdiff_t)numbers;
-    struct arguments all = {.count = 0};
+    struct arguments all;
+    all.count = 0;
     if (count_a < 0 || count_b < 0 || count_a > INT64_MAX - count_b ||
         !add_tensor(&all, WRITE_TENSOR, merged, &rows, stride, 1, real_size(&view)) ||
         !add_tensor(&all, READ_TENSOR, a, &rows, stride, 1, real_size(&view)) ||
