@@ -234,7 +234,8 @@ static NOINLINE void TYPED(normalize_staged_row)(const struct lnorm_forward_args
     const struct REALED(source) *const gamma =
         REALED(parameter_of)(&stage->gamma, params->gamma, params, params->plus_one, cols, outer);
     const struct REALED(source) *const beta = REALED(parameter_of)(&stage->beta, params->beta, params, 0, cols, outer);
-    const struct REALED(sink) y = REALED(row_sink)(&args->y, row, args->inner, stage->y);
+    struct REALED(sink) y = REALED(row_sink)(&args->y, row, args->inner, stage->y);
+    y.plain &= !args->round_steps; /* whole vectors are rounded */
     const int quantized = lnorm_is_quantized(y.type);
     struct REALED(quantizer) to;
     REALED(begin_quantizer)(&to, args);

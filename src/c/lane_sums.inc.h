@@ -153,19 +153,23 @@ static NOINLINE void REALED(total)(vec *sum, vec *lost, struct REALED(places) at
     }
 }
 
-/* total / n; 0 where the quantity is not among the sums. */
+/* sum / n. */
+static KERNEL_INLINE struct REALED(two_part) REALED(mean_of_total)(vec sum, vec lost, size_t cols)
+{
+    const vec n = vec_set1((REAL)cols), reciprocal = vec_set1(1 / (REAL)cols);
+    const vec quotient = vec_mul(sum, reciprocal);
+    return (struct REALED(two_part)){quotient, vec_mul(vec_add(vec_fnma(quotient, n, sum), lost), reciprocal)};
+}
+
+/* The same of one of the totals; 0 where the quantity is not among them. */
 static KERNEL_INLINE struct REALED(two_part) REALED(mean_of)(size_t quantity, const struct REALED(places) * at,
                                                              const REAL *totals, const REAL *totals_lost, size_t cols)
 {
-    const vec n = vec_set1((REAL)cols), reciprocal = vec_set1(1 / (REAL)cols), zero = vec_set1(0);
     const REAL *const total = totals + quantity * at->pitch, *const lost = totals_lost + quantity * at->pitch;
     if (quantity >= at->quantities) {
-        return (struct REALED(two_part)){zero, zero};
+        return (struct REALED(two_part)){vec_set1(0), vec_set1(0)};
     }
-    const vec sum = vec_load(total);
-    const vec quotient = vec_mul(sum, reciprocal);
-    return (struct REALED(two_part)){quotient,
-                                     vec_mul(vec_add(vec_fnma(quotient, n, sum), vec_load(lost)), reciprocal)};
+    return REALED(mean_of_total)(vec_load(total), vec_load(lost), cols);
 }
 
 /* The sum of the lanes, in every lane. */

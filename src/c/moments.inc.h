@@ -23,25 +23,30 @@ struct REALED(statistics) {
     vec mean, mean_lost, var, var_lost, lo_square;
 };
 
+/* From the means of c * c and of c, and the centre. */
 static KERNEL_INLINE struct REALED(statistics)
-    REALED(statistics_of)(struct REALED(forward_sums) * sums, size_t rows, size_t cols, int has_mean)
+    REALED(statistics_from)(struct REALED(two_part) square, struct REALED(two_part) lo, vec centre)
 {
     const vec zero = vec_set1(0);
-    REAL totals[3 * BATCH_ROWS], totals_lost[3 * BATCH_ROWS];
-    const struct REALED(places) at = REALED(places_of)(REALED(quantities)(has_mean, 0), rows);
-    REALED(total)(sums->sum, sums->lost, at, cols > BLOCK, totals, totals_lost);
-
-    const struct REALED(two_part) lo = REALED(mean_of)(1, &at, totals, totals_lost, cols);
-    const struct REALED(two_part) mean = REALED(two_sum)(vec_load(sums->centre), vec_sub(zero, lo.sum));
+    const struct REALED(two_part) mean = REALED(two_sum)(centre, vec_sub(zero, lo.sum));
 
     /* square - lo*lo, with what each rounding loses. */
-    const struct REALED(two_part) square = REALED(mean_of)(0, &at, totals, totals_lost, cols);
     const vec lo_square = vec_mul(lo.sum, lo.sum);
     const vec lo_square_lost =
         vec_fma(vec_add(lo.sum, lo.sum), lo.lost, vec_fma(lo.sum, lo.sum, vec_sub(zero, lo_square)));
     const struct REALED(two_part) var = REALED(two_sum)(square.sum, vec_sub(zero, lo_square));
     return (struct REALED(statistics)){mean.sum, vec_sub(mean.lost, lo.lost), var.sum,
                                        vec_add(vec_sub(square.lost, lo_square_lost), var.lost), lo_square};
+}
+
+static KERNEL_INLINE struct REALED(statistics)
+    REALED(statistics_of)(struct REALED(forward_sums) * sums, size_t rows, size_t cols, int has_mean)
+{
+    REAL totals[3 * BATCH_ROWS], totals_lost[3 * BATCH_ROWS];
+    const struct REALED(places) at = REALED(places_of)(REALED(quantities)(has_mean, 0), rows);
+    REALED(total)(sums->sum, sums->lost, at, cols > BLOCK, totals, totals_lost);
+    return REALED(statistics_from)(REALED(mean_of)(0, &at, totals, totals_lost, cols),
+                                   REALED(mean_of)(1, &at, totals, totals_lost, cols), vec_load(sums->centre));
 }
 
 /* eps is that of the scaled rows. */
@@ -187,29 +192,47 @@ static KERNEL_INLINE void REALED(finish_backward_means)(struct REALED(backward_m
     vec_store(m->verdict, vec_if_less(square, limit, vec_set1((REAL)DIRECT), vec_set1((REAL)CENTRED)));
 }
 
-static KERNEL_INLINE void REALED(finish_backward)(struct REALED(backward_moments) * m,
-                                                  struct REALED(backward_sums) * sums, size_t rows, size_t cols,
-                                                  int has_mean)
+/* What the sums were taken with, and what they give: the means of g * c, c and g, and the sum of g * c. */
+struct REALED(backward_totals) {
+    vec mean, rstd, g_centre, scale;
+    struct REALED(two_part) gc, c, g;
+    vec product;
+};
+
+static KERNEL_INLINE void REALED(finish_backward_totals)(struct REALED(backward_moments) * m,
+                                                         const struct REALED(backward_totals) * of, size_t cols)
 {
-    const vec zero = vec_set1(0);
-    const struct REALED(places) at = REALED(places_of)(REALED(quantities)(has_mean, 1), rows);
-    REAL totals[4 * BATCH_ROWS], totals_lost[4 * BATCH_ROWS];
-    REALED(total)(sums->sum, sums->lost, at, cols > BLOCK, totals, totals_lost);
-    const struct REALED(two_part) gc = REALED(mean_of)(0, &at, totals, totals_lost, cols);
-    const struct REALED(two_part) c = REALED(mean_of)(1, &at, totals, totals_lost, cols);
-    const struct REALED(two_part) g = REALED(mean_of)(2, &at, totals, totals_lost, cols);
-    const struct REALED(two_part) g_mean = REALED(two_sum)(vec_load(sums->g_centre), vec_sub(zero, g.sum));
-    const vec mean = vec_load(sums->mean), rstd = vec_load(sums->rstd);
-    const vec scaled_rstd = vec_div(rstd, vec_load(sums->scale));
+    const vec zero = vec_set1(0), mean = of->mean, rstd = of->rstd, product = of->product;
+    const struct REALED(two_part) gc = of->gc, c = of->c, g = of->g;
+    const struct REALED(two_part) g_mean = REALED(two_sum)(of->g_centre, vec_sub(zero, g.sum));
+    const vec scaled_rstd = vec_div(rstd, of->scale);
     const struct REALED(backward_means)
         means = {vec_add(c.sum, c.lost), g_mean.sum, vec_sub(g.lost, g_mean.lost),
                  vec_mul(vec_add(vec_fnma(c.sum, g.sum, gc.sum), gc.lost), scaled_rstd)};
     REALED(finish_backward_means)(m, &means, mean, rstd, scaled_rstd, cols);
 
-    const vec product = vec_load(totals), size = vec_if_less(product, zero, vec_sub(zero, product), product);
+    const vec size = vec_if_less(product, zero, vec_sub(zero, product), product);
     const vec out_of_range = vec_set1((REAL)OUT_OF_RANGE);
     vec verdict = vec_if_less(size, vec_set1((REAL)REAL_TINY), out_of_range, vec_load(m->verdict));
     vec_store(m->verdict, vec_if_less(size, vec_set1(REAL_MAX), verdict, out_of_range));
+}
+
+static KERNEL_INLINE void REALED(finish_backward)(struct REALED(backward_moments) * m,
+                                                  struct REALED(backward_sums) * sums, size_t rows, size_t cols,
+                                                  int has_mean)
+{
+    const struct REALED(places) at = REALED(places_of)(REALED(quantities)(has_mean, 1), rows);
+    REAL totals[4 * BATCH_ROWS], totals_lost[4 * BATCH_ROWS];
+    REALED(total)(sums->sum, sums->lost, at, cols > BLOCK, totals, totals_lost);
+    const struct REALED(backward_totals) all = {.mean = vec_load(sums->mean),
+                                                .rstd = vec_load(sums->rstd),
+                                                .g_centre = vec_load(sums->g_centre),
+                                                .scale = vec_load(sums->scale),
+                                                .gc = REALED(mean_of)(0, &at, totals, totals_lost, cols),
+                                                .c = REALED(mean_of)(1, &at, totals, totals_lost, cols),
+                                                .g = REALED(mean_of)(2, &at, totals, totals_lost, cols),
+                                                .product = vec_load(totals)};
+    REALED(finish_backward_totals)(m, &all, cols);
 }
 
 /* ---- Of rows whose statistics are given ---- */

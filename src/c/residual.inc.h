@@ -3,8 +3,6 @@
 /* n elements, n <= LANES, of x + b + residual. */
 static KERNEL_INLINE vec REALED(sum_of_three)(const REAL *x, const REAL *b, const REAL *residual, size_t i, size_t n)
 {
-    PREFETCH((const char *)(x + i) + PREFETCH_BYTES);
-    PREFETCH((const char *)(residual + i) + PREFETCH_BYTES);
     vec sum = REALED(load)(x + i, n);
     if (b != NULL) {
         sum = vec_add(sum, REALED(load)(b + i, n));
@@ -30,6 +28,7 @@ static NOINLINE void REALED(add_row)(const struct lnorm_forward_args *args, size
         const REAL *const b = REALED(fetch)(&bias_source, i, n);
         REAL *const to = REALED(place)(&sink, i);
         size_t j = 0;
+        ROLLED
         for (; j + TILE_VECS * LANES <= n; j += TILE_VECS * LANES) {
             vec sums[TILE_VECS];
             for (size_t v = 0; v < TILE_VECS; v++) {

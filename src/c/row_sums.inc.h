@@ -232,6 +232,9 @@ static NOINLINE REAL TYPED(guess_staged_mean)(const struct REALED(sample) * at, 
                                               const struct REALED(source) * gamma, REAL scale)
 {
     REAL xs[SAMPLE_VECS * LANES], gammas[SAMPLE_VECS * LANES];
+    if (x->plain && (gamma->at == NULL || gamma->plain)) {
+        return TYPED(guess_mean)(at, (const REAL *)(const void *)x->at, (const REAL *)(const void *)gamma->at, scale);
+    }
     for (size_t v = 0; v < at->vecs; v++) {
         const size_t i = v * at->apart;
         REALED(fill)(xs + v * LANES, x, i, at->n);

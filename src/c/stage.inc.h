@@ -267,8 +267,8 @@ static INLINE const struct REALED(source) * REALED(parameter_of)(struct REALED(p
             source->at += offset * lnorm_type_size(params->type);
             if (!source->plain && cols <= BLOCK) {
                 REALED(fill)(parameter->block, source, 0, cols);
-                source->at = (const char *)parameter->block;
-                source->plain = 1;
+                *source = (struct REALED(source)){
+                    .at = (const char *)parameter->block, .type = REAL_TYPE, .plain = 1, .step = 1, .run = 1};
             }
         }
     }

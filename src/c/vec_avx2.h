@@ -130,20 +130,27 @@ static INLINE vec_f32 vec_widen_bf16(const uint16_t *p)
 {
     return (vec_f32){load_bf16(p), load_bf16(p + 8)};
 }
-/* In the lower halves of 32 bits. */
+/* In the lower halves of 32 bits; not of NaN. */
 static INLINE __m256i round_bf16(__m256 v)
 {
     const __m256i bits = _mm256_castps_si256(v),
                   odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
-    const __m256i rounded = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
-    const __m256i quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x400000));
+    return _mm256_srli_epi32(_mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff))), 16);
+}
+static INLINE __m256i quiet_bf16(__m256 v, __m256i rounded)
+{
+    const __m256i quiet = _mm256_or_si256(_mm256_castps_si256(v), _mm256_set1_epi32(0x400000));
     const __m256i is_nan = _mm256_castps_si256(_mm256_cmp_ps(v, v, _CMP_UNORD_Q));
-    return _mm256_srli_epi32(_mm256_blendv_epi8(rounded, quiet, is_nan), 16);
+    return _mm256_blendv_epi8(rounded, _mm256_srli_epi32(quiet, 16), is_nan);
 }
 static INLINE void vec_narrow_bf16(uint16_t *p, vec_f32 v)
 {
-    const __m256i packed = _mm256_packus_epi32(round_bf16(v.a), round_bf16(v.b));
-    _mm256_storeu_si256((__m256i *)p, _mm256_permute4x64_epi64(packed, 0xd8));
+    __m256i a = round_bf16(v.a), b = round_bf16(v.b);
+    if (!LIKELY(_mm256_testz_ps(_mm256_cmp_ps(v.a, v.b, _CMP_UNORD_Q), _mm256_set1_ps(-1.0f)))) {
+        a = quiet_bf16(v.a, a);
+        b = quiet_bf16(v.b, b);
+    }
+    _mm256_storeu_si256((__m256i *)p, _mm256_permute4x64_epi64(_mm256_packus_epi32(a, b), 0xd8));
 }
 
 typedef struct {

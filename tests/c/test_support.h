@@ -62,7 +62,10 @@ static inline const char *type_name(lnorm_type type)
 }
 static inline size_t type_size(lnorm_type type)
 {
-    return type == LNORM_F32 ? sizeof(float) : type == LNORM_F64 ? sizeof(double) : sizeof(uint16_t);
+    return type == LNORM_F32                      ? sizeof(float)
+           : type == LNORM_F64                    ? sizeof(double)
+           : type == LNORM_I8 || type == LNORM_U8 ? sizeof(uint8_t)
+                                                  : sizeof(uint16_t);
 }
 
 enum { X, GAMMA, BETA, Y, MEAN, RSTD, DY, DX, DGAMMA, DBETA, WORKSPACE, ARGUMENTS };
@@ -177,6 +180,10 @@ static inline double get_value(lnorm_type type, const void *values, size_t i)
         return (double)((const float *)values)[i];
     case LNORM_F64:
         return ((const double *)values)[i];
+    case LNORM_I8:
+        return ((const int8_t *)values)[i];
+    case LNORM_U8:
+        return ((const uint8_t *)values)[i];
     default:
         return value_of_16_bits(type, ((const uint16_t *)values)[i]);
     }
@@ -214,6 +221,9 @@ static inline uint64_t value_bits(lnorm_type type, const void *values, size_t i)
         uint32_t bits;
         memcpy(&bits, (const char *)values + i * sizeof bits, sizeof bits);
         return (bits & 0x7fffffffu) > 0x7f800000u ? 0x7fc00000u : bits;
+    }
+    if (type == LNORM_I8 || type == LNORM_U8) {
+        return ((const uint8_t *)values)[i];
     }
     if (type == LNORM_F16 || type == LNORM_BF16) {
         const uint16_t bits = ((const uint16_t *)values)[i];
