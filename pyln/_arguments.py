@@ -203,18 +203,40 @@ def same_shape(name: str, array: Array, shape: Shape, other: str) -> None:
 
 def epsilon(eps: float | None, dtype: np.dtype[Any]) -> float:
     """Return eps, not negative and finite in the type that it will be rounded to."""
-    try:
-        if isinstance(eps, (str, bytes)):
-            raise TypeError
-        value = float(eps)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        raise TypeError(f"eps: expected a number, got {eps!r}") from None
-    except OverflowError:
-        value = math.inf
+    value = _number("eps", eps)
     dtype = arithmetic_type(dtype)
     if not 0 <= value <= float(np.finfo(dtype).max):
         raise ValueError(f"eps: expected a finite {dtype} that is not negative, got {eps!r}")
     return value
+
+
+def scale(value: object, dtype: np.dtype[Any]) -> float:
+    """Return what y is divided by, above 0 and finite in the type that it will be rounded to."""
+    number = _number("scale", value)
+    limits = np.finfo(dtype)
+    if not float(limits.smallest_subnormal) <= number <= float(limits.max):
+        raise ValueError(f"scale: expected a finite {dtype} above 0, got {value!r}")
+    return number
+
+
+def zero_point(value: object, dtype: np.dtype[Any]) -> int:
+    """Return the int of dtype that stands for 0."""
+    number = integer("zero_point", value)
+    limits = np.iinfo(dtype)
+    if not limits.min <= number <= limits.max:
+        raise ValueError(f"zero_point: expected {limits.min} to {limits.max} for {dtype}, got {value!r}")
+    return number
+
+
+def _number(name: str, value: Any) -> float:
+    try:
+        if isinstance(value, (str, bytes)):
+            raise TypeError
+        return float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name}: expected a number, got {value!r}") from None
+    except OverflowError:
+        return math.inf
 
 
 def output(

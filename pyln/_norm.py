@@ -1,41 +1,15 @@
-"""What the functions share: an input, its axes and parameters; places for gradients; the call of the library.
-
-Arrays go by the C library's names: x, y, gamma, beta, total; dx, dy, dgamma, dbeta, dtotal are their gradients.
-"""
+"""What the functions share: an input with its axes and parameters, places for gradients, the checks of all these."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from pyln import _arguments as arguments
-from pyln import _core
 from pyln._arguments import Array, Shape
-from pyln._layout import Arrays, Layout, pieces, repetition
-
-# The C library's operations and flags.
-LAYER, RMS = 0, 1
-GAMMA_PLUS_ONE, ROUND_STEPS, ACCUMULATE, DYNAMIC_SCALE = 1, 2, 4, 8
-
-_GRADIENTS = frozenset({"dx", "dgamma", "dbeta"})
-_OUTPUTS = {
-    "forward": frozenset({"y", "mean", "rstd"}),
-    "add_forward": frozenset({"total", "y", "mean", "rstd"}),
-    "quantized_forward": frozenset({"y", "scale", "zero_point"}),
-    "apply_moments": frozenset({"y"}),
-    "moments": frozenset({"moments"}),
-    "grad_moments": frozenset({"grad_moments"}),
-    "backward": _GRADIENTS,
-    "add_backward": _GRADIENTS,
-    "backward_from_y": _GRADIENTS,
-    "apply_grad_moments": _GRADIENTS,
-}
-_TENSORS = frozenset({"x", "y", "dy", "dx", "total", "dtotal"})
-_PARAMETERS = frozenset({"gamma", "beta", "dgamma", "dbeta"})
-_STATISTICS = frozenset({"mean", "rstd", "moments", "grad_moments", "scale", "zero_point"})
+from pyln._call import ACCUMULATE, GAMMA_PLUS_ONE, LAYER, PARAMETERS, ROUND_STEPS, Settings, run
 
 # Arguments of the functions, by what the library calls them; other names are the same.
 _LIBRARY_NAMES = {"grad_out": "dy", "grad_total": "dtotal", "input": "x", "weight": "gamma", "bias": "beta"}
@@ -87,102 +61,9 @@ class Norm:
         kinds = [given[name] for name in ("gamma", "beta", "input_bias") if name in given]
         code = arguments.type_code
         types = code(self.x.dtype), code(y.dtype), code(kinds[0].dtype if kinds else self.x.dtype)
-        settings = (self.operation, *types, flags, eps)
-        arrays = {name: _bits(self._spread(a) if name in _PARAMETERS else a) for name, a in given.items()}
-        _run(call, settings, self.axes, arrays)
-
-
-def _bits(array: Array) -> Array:
-    """The array, or, of a type that has no buffer protocol, its bits."""
-    return array.view(np.uint16) if arguments.type_name(array.dtype) == "bfloat16" else array
-
-
-Settings = tuple[int, int, int, int, int, float]
-
-
-def _run(call: str, settings: Settings, axes: tuple[int, int], arrays: Arrays) -> None:
-    begin, end = axes
-    outputs = _OUTPUTS[call]
-    whole = outputs is _GRADIENTS  # the sums over all rows are one call
-    tensors = [name for name in arrays if name in _TENSORS]
-    shape = arrays[tensors[0]].shape
-    parameters = [arrays[name] for name in arrays if name in _PARAMETERS]
-    has_runs = any(p.shape[begin:end] != shape[begin:end] for p in parameters)
-    layout = Layout(
-        axes,
-        [arrays[name] for name in tensors],
-        varying={i for p in parameters for i in range(len(shape)) if p.shape[i] != 1},
-        contiguous=has_runs or "total" in arrays,
-        whole=whole,
-        in_order_of=None if whole else arrays.get("y"),
-    )
-    seen, constants = {}, {}
-    for name, array in arrays.items():
-        if name in _TENSORS:
-            seen[name] = layout.tensor(array)
-        elif name in _PARAMETERS:
-            seen[name] = layout.parameter(array)
-        elif name == "residual":
-            seen[name] = _trailing(layout.tensor(array), layout.outer_shape)
-        elif name in _STATISTICS and array.ndim >= len(shape):
-            seen[name] = layout.statistic(array)
-        else:
-            constants[name] = np.ascontiguousarray(array).reshape(-1)
-    if "dtotal" in seen and seen["dtotal"].strides != seen["total"].strides:  # the library knows one stride for both
-        seen |= {name: np.ascontiguousarray(seen[name]) for name in ("total", "dtotal")}
-    if layout.norm == 0 and not settings[4] & ACCUMULATE:  # sums of nothing
-        for name in seen.keys() & {"dgamma", "dbeta"}:
-            seen[name][...] = 0
-    stepping = [*tensors, "residual"] if "residual" in seen else tensors
-    for part in pieces(seen, stepping, len(layout.outer)):
-        _call(call, settings, part, constants, layout)
-    for name in outputs & seen.keys():
-        layout.write_back(seen[name], arrays[name])
-
-
-def _trailing(residual: Array, outer: Shape) -> Array:
-    """The residual as the library uses it again and again: in full from the first axis on along which it varies."""
-    first = next((i for i in range(len(outer)) if residual.shape[i] != 1), len(outer))
-    shape = (1,) * first + outer[first:] + residual.shape[len(outer) :]
-    return residual if residual.shape == shape else np.ascontiguousarray(np.broadcast_to(residual, shape))
-
-
-def _call(call: str, settings: Settings, part: Arrays, constants: Arrays, layout: Layout) -> None:
-    outputs = _OUTPUTS[call]
-    outer = next(a for name, a in part.items() if name in _TENSORS).shape[:-2]
-    rows = math.prod(outer)
-    parameters = {name: a for name, a in part.items() if name in _PARAMETERS}
-    stored, repeat = repetition(outer, [any(p.shape[i] != 1 for p in parameters.values()) for i in range(len(outer))])
-    operands, sums = dict(constants), []
-    for name, array in part.items():
-        if name in _TENSORS:
-            operands[name] = array.reshape(rows, *array.shape[-2:])
-        elif name == "residual":
-            operands[name] = array.reshape(math.prod(array.shape[:-2]), *array.shape[-2:])
-        elif name in _STATISTICS:
-            operands[name] = array.reshape(rows * layout.inner_size, *array.shape[len(outer) + 1 :])
-        else:
-            full = array
-            if array.shape[:-1] != stored and name in outputs:
-                full = np.zeros((*stored, array.shape[-1]), array.dtype)
-                sums.append((array, full))
-            elif array.shape[:-1] != stored:
-                full = np.ascontiguousarray(np.broadcast_to(array, (*stored, array.shape[-1])))
-            if full.size:
-                operands[name] = full.reshape(math.prod(stored), full.shape[-1])
-    if not _core.run(call, (*settings, repeat), operands, outputs):
-        # Elements that lie between those of another array: the library takes them for shared.
-        copies = {name: a.copy() for name, a in operands.items() if name in outputs}
-        _core.run(call, (*settings, repeat), operands | copies, outputs)
-        for name, a in copies.items():
-            operands[name][...] = a
-    for array, full in sums:
-        axes = tuple(i for i in range(len(outer)) if array.shape[i] != stored[i])
-        total = full.sum(axes, dtype=np.float64, keepdims=True)
-        array[...] = array + total if settings[4] & ACCUMULATE else total
-
-
-# ---- Checks ----
+        settings = Settings(self.operation, *types, flags, eps)
+        arrays = {name: self._spread(a) if name in PARAMETERS else a for name, a in given.items()}
+        run(call, settings, self.axes, arrays)
 
 
 def look_at(

@@ -17,7 +17,8 @@ import numpy as np
 from pyln import _arguments as arguments
 from pyln import _core
 from pyln._arguments import Array, Shape
-from pyln._norm import LAYER, RMS, Norm, backward, look_at
+from pyln._call import LAYER, RMS
+from pyln._norm import Norm, backward, look_at
 
 Axis = int | Sequence[int]
 

@@ -10,7 +10,8 @@ import numpy as np
 from pyln import _arguments as arguments
 from pyln import _core
 from pyln._arguments import Array
-from pyln._norm import LAYER, RMS, Norm, backward, flags, look_at, new_statistics, saved_statistics
+from pyln._call import LAYER, RMS
+from pyln._norm import Norm, backward, flags, look_at, new_statistics, saved_statistics
 
 _plain_layer_norm = _core.layer_norm
 _plain_rms_norm = _core.rms_norm

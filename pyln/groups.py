@@ -9,7 +9,8 @@ import numpy as np
 
 from pyln import _arguments as arguments
 from pyln._arguments import Array, Shape
-from pyln._norm import LAYER, Norm, flags, gradients
+from pyln._call import LAYER
+from pyln._norm import Norm, flags, gradients
 
 Gradients = tuple[Array | None, Array | None, Array | None]
 

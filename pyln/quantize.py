@@ -9,7 +9,8 @@ import numpy as np
 
 from pyln import _arguments as arguments
 from pyln._arguments import Array
-from pyln._norm import DYNAMIC_SCALE, LAYER, RMS, Norm, look_at
+from pyln._call import DYNAMIC_SCALE, LAYER, RMS
+from pyln._norm import Norm, look_at
 from pyln.functional import machine_epsilon
 
 Quantized = tuple[Array, Array | float, Array | int | None]
@@ -114,7 +115,8 @@ def _quantized(
         scales, zeros = norm.statistic(), np.empty(norm.stat_shape, np.int32) if q_type == np.uint8 else None
         result: Quantized = q, scales, zeros
     else:
-        given_scale, given_zero = _scale(scale, norm.real), _zero_point(zero_point, q_type)
+        given_scale = arguments.scale(scale, norm.real)
+        given_zero = arguments.zero_point(0 if zero_point is None else zero_point, q_type)
         scales, zeros = np.array(given_scale, norm.real), np.array(given_zero, np.int32)
         result = q, given_scale, given_zero
     norm.run(
@@ -129,22 +131,3 @@ def _quantized(
         zero_point=zeros,
     )
     return result
-
-
-def _scale(value: Any, dtype: np.dtype[Any]) -> float:
-    try:
-        scale = float(value)
-    except (TypeError, ValueError):
-        raise TypeError(f"scale: expected a number, got {value!r}") from None
-    limits = np.finfo(dtype)
-    if not float(limits.smallest_subnormal) <= scale <= float(limits.max):
-        raise ValueError(f"scale: expected a finite {dtype} above 0, got {value!r}")
-    return scale
-
-
-def _zero_point(value: Any, dtype: np.dtype[Any]) -> int:
-    zero_point = arguments.integer("zero_point", 0 if value is None else value)
-    limits = np.iinfo(dtype)
-    if not limits.min <= zero_point <= limits.max:
-        raise ValueError(f"zero_point: expected {limits.min} to {limits.max} for {dtype}, got {value!r}")
-    return zero_point

@@ -7,7 +7,8 @@ from typing import Any, Literal, overload
 
 from pyln import _arguments as arguments
 from pyln._arguments import Array
-from pyln._norm import LAYER, RMS, Norm, backward, each, flags, look_at, new_statistics, saved_statistics
+from pyln._call import LAYER, RMS
+from pyln._norm import Norm, backward, each, flags, look_at, new_statistics, saved_statistics
 from pyln.functional import machine_epsilon
 
 Out = tuple[Array | None, Array | None]
