@@ -15,13 +15,19 @@ Array = np.ndarray[Any, Any]
 Shape = tuple[int, ...]
 
 # By the names that NumPy gives them, the C library's numbers. bfloat16 is the one of the package ml_dtypes.
-_CODES = {"float32": 1, "float64": 2, "float16": 3, "bfloat16": 4}
+_CODES = {"float32": 1, "float64": 2, "float16": 3, "bfloat16": 4, "int8": 5, "uint8": 6}
 _NAMES = "float32, float64, float16 or bfloat16"
+_QUANTIZED = ("int8", "uint8")
 
 
 def type_code(dtype: np.dtype[Any]) -> int:
-    """Return the C library's number of an element type, 0 of one that it does not know."""
-    return _CODES.get(type_name(dtype), 0) if dtype.isnative else 0
+    """Return the C library's number of an element type."""
+    return _CODES[type_name(dtype)]
+
+
+def _is_known(dtype: np.dtype[Any]) -> bool:
+    """Whether rows may be of this type."""
+    return dtype.isnative and type_name(dtype) in _CODES and type_name(dtype) not in _QUANTIZED
 
 
 def type_name(dtype: np.dtype[Any]) -> str:
@@ -47,8 +53,19 @@ def element_type(name: str, value: object) -> np.dtype[Any]:
         dtype: np.dtype[Any] = np.dtype(value)  # type: ignore[call-overload]
     except TypeError:
         raise TypeError(f"{name}: expected {_NAMES}, got {value!r}") from None
-    if not type_code(dtype):
+    if not _is_known(dtype):
         raise TypeError(f"{name}: expected {_NAMES}, got {dtype}")
+    return dtype
+
+
+def quantized_type(name: str, value: object) -> np.dtype[Any]:
+    """Return int8 or uint8."""
+    try:
+        dtype: np.dtype[Any] = np.dtype(value)  # type: ignore[call-overload]
+    except TypeError:
+        raise TypeError(f"{name}: expected int8 or uint8, got {value!r}") from None
+    if type_name(dtype) not in _QUANTIZED:
+        raise TypeError(f"{name}: expected int8 or uint8, got {dtype}")
     return dtype
 
 
@@ -67,9 +84,9 @@ def tensor(name: str, value: object, allowed: Sequence[str] = (), owner: str = "
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{name}: a masked array, whose mask would be ignored; fill it first: {name}.filled(...)")
     array = value if isinstance(value, np.ndarray) else _dlpack.as_array(name, value)
-    if not type_code(array.dtype) or (allowed and type_name(array.dtype) not in allowed):
+    if not _is_known(array.dtype) or (allowed and type_name(array.dtype) not in allowed):
         native = array.dtype.newbyteorder("=")
-        if array.dtype != native and type_code(native):
+        if array.dtype != native and _is_known(native):
             raise TypeError(
                 f"{name}: byte order is not this machine's ({array.dtype.str}); use {name}.astype({native.name!r})"
             )
@@ -103,6 +120,16 @@ def shape_tuple(name: str, value: object) -> Shape:
     return shape
 
 
+def integer(name: str, value: Any) -> int:
+    """Return an int."""
+    try:
+        if isinstance(value, (bool, np.bool_)):
+            raise TypeError
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name}: expected an int, got {value!r}") from None
+
+
 def _consecutive(ndim: int, axis: int | Sequence[int]) -> tuple[int, int]:
     given = _integers("axis", axis)
     for a in given:
@@ -126,18 +153,39 @@ def _integers(name: str, value: object) -> Shape:
         raise TypeError(f"{name}: expected an int or a sequence of ints, got {value!r}") from None
 
 
-def parameter(name: str, value: object, input: Array, shape: Shape) -> Array | None:
-    """Return weight or bias, of the normalized shape and without gaps, or None."""
+def parameter_tensor(name: str, value: object, input: Array) -> Array:
+    """Return weight or bias as an array of a type that goes with input, of whatever shape."""
+    own = type_name(input.dtype)
+    return tensor(name, value, [own] if own in ("float32", "float64") else [own, "float32"])
+
+
+def parameter(name: str, value: object, input: Array, axes: tuple[int, int], shared: bool = False) -> Array | None:
+    """Return weight or bias, of the normalized shape or, if not shared by all rows, with input's other axes too."""
     if value is None:
         return None
-    own = type_name(input.dtype)
-    array = tensor(name, value, [own] if own in ("float32", "float64") else [own, "float32"])
-    if array.shape != shape:
-        raise ValueError(
-            f"Expected {name} to be of same shape as normalized_shape, "
-            f"but got {name} of shape {list(array.shape)} and normalized_shape = {list(shape)}"
-        )
-    return np.ascontiguousarray(array)
+    begin, end = axes
+    shape = input.shape[begin:end]
+    array = parameter_tensor(name, value, input)
+    if array.shape == shape:
+        return array
+    message = (
+        f"Expected {name} to be of same shape as normalized_shape, "
+        f"but got {name} of shape {list(array.shape)} and normalized_shape = {list(shape)}"
+    )
+    if shared or array.ndim != input.ndim:
+        raise ValueError(message)
+    sizes = zip(array.shape, input.shape, strict=True)
+    if array.shape[begin:end] != shape or any(own not in (1, whole) for own, whole in sizes):
+        raise ValueError(f"{message}; one for each example has input's size or 1 along the other axes")
+    return array
+
+
+def same_type(**parameters: Array | None) -> None:
+    """Refuse parameters of one call that have different element types."""
+    given = [(name, p) for name, p in parameters.items() if p is not None]
+    for name, p in given[1:]:
+        if p.dtype != given[0][1].dtype:
+            raise TypeError(f"{name}: expected {given[0][1].dtype} as {given[0][0]} has, got {p.dtype}")
 
 
 def statistic(name: str, value: object, input: Array, shape: Shape, function: str) -> Array:
@@ -145,7 +193,7 @@ def statistic(name: str, value: object, input: Array, shape: Shape, function: st
     array = tensor(name, value, [type_name(arithmetic_type(input.dtype))])
     if array.shape != shape:
         raise ValueError(f"{name}: expected shape {list(shape)}, as {function} returns it, got {list(array.shape)}")
-    return np.ascontiguousarray(array)
+    return array
 
 
 def same_shape(name: str, array: Array, shape: Shape, other: str) -> None:
@@ -155,24 +203,56 @@ def same_shape(name: str, array: Array, shape: Shape, other: str) -> None:
 
 def epsilon(eps: float | None, dtype: np.dtype[Any]) -> float:
     """Return eps, not negative and finite in the type that it will be rounded to."""
-    try:
-        if isinstance(eps, (str, bytes)):
-            raise TypeError
-        value = float(eps)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        raise TypeError(f"eps: expected a number, got {eps!r}") from None
-    except OverflowError:
-        value = math.inf
+    value = _number("eps", eps)
     dtype = arithmetic_type(dtype)
     if not 0 <= value <= float(np.finfo(dtype).max):
         raise ValueError(f"eps: expected a finite {dtype} that is not negative, got {eps!r}")
     return value
 
 
-def output(name: str, value: object, shape: Shape, dtype: np.dtype[Any], allowed: Sequence[str] | None = None) -> Array:
-    """Return an array to write into, of dtype or one of those allowed; for None a new one of dtype."""
+def scale(value: object, dtype: np.dtype[Any]) -> float:
+    """Return what y is divided by, above 0 and finite in the type that it will be rounded to."""
+    number = _number("scale", value)
+    limits = np.finfo(dtype)
+    if not float(limits.smallest_subnormal) <= number <= float(limits.max):
+        raise ValueError(f"scale: expected a finite {dtype} above 0, got {value!r}")
+    return number
+
+
+def zero_point(value: object, dtype: np.dtype[Any]) -> int:
+    """Return the int of dtype that stands for 0."""
+    number = integer("zero_point", value)
+    limits = np.iinfo(dtype)
+    if not limits.min <= number <= limits.max:
+        raise ValueError(f"zero_point: expected {limits.min} to {limits.max} for {dtype}, got {value!r}")
+    return number
+
+
+def _number(name: str, value: Any) -> float:
+    try:
+        if isinstance(value, (str, bytes)):
+            raise TypeError
+        return float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name}: expected a number, got {value!r}") from None
+    except OverflowError:
+        return math.inf
+
+
+def output(
+    name: str,
+    value: object,
+    shape: Shape,
+    dtype: np.dtype[Any],
+    allowed: Sequence[str] | None = None,
+    like: Array | None = None,
+) -> Array:
+    """Return an array to write into, of dtype or one of those allowed; for None a new one of dtype.
+
+    A new one's axes follow each other in memory as those of the array that it is like.
+    """
     if value is None:
-        return np.empty(shape, dtype)
+        return np.empty(shape, dtype) if like is None else _new_like(like, dtype)
     if not isinstance(value, np.ndarray) or isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{name}: expected a NumPy array to write into, got {type(value).__name__}")
     names = [type_name(dtype)] if allowed is None else allowed
@@ -187,6 +267,23 @@ def output(name: str, value: object, shape: Shape, dtype: np.dtype[Any], allowed
     if _elements_overlap(value):
         raise ValueError(f"{name}: elements of the array share memory (strides {value.strides})")
     return value
+
+
+def result(name: str, value: object, input: Array, dtype: object) -> Array:
+    """Return an array for y, in the given type or that of out, or else as input."""
+    names = companions(input.dtype)
+    y_type = input.dtype if dtype is None else element_type("dtype", dtype)
+    if type_name(y_type) not in names:
+        raise TypeError(f"dtype: expected {' or '.join(names)} for an input of {input.dtype}, got {y_type}")
+    return output(name, value, input.shape, y_type, names if dtype is None else None, like=input)
+
+
+def _new_like(array: Array, dtype: np.dtype[Any]) -> Array:
+    """Return an array as numpy.empty_like does, but that axes along which all is the same memory come first."""
+    if array.flags.c_contiguous:
+        return np.empty(array.shape, dtype)
+    order = sorted(range(array.ndim), key=lambda i: -(abs(array.strides[i]) or math.inf))
+    return np.empty([array.shape[i] for i in order], dtype).transpose(np.argsort(order))
 
 
 def _elements_overlap(array: Array) -> bool:

@@ -9,28 +9,14 @@ class Statistics:
 
     def arrays(self, shape: tuple[int, ...]) -> tuple[_Array, _Array]: ...
 
-_Types = tuple[int, int, int, int]
-
-def forward(
-    types: _Types,
-    x: _Array,
-    weight: _Array | None,
-    bias: _Array | None,
-    eps: float,
-    y: _Array,
-    mean: _Array | None,
-    rstd: _Array | None,
-) -> None: ...
-def backward(
-    types: _Types,
-    grad_out: _Array,
-    x: _Array,
-    mean: _Array | None,
-    rstd: _Array,
-    weight: _Array | None,
-    grad_x: _Array | None,
-    grad_weight: _Array | None,
-    grad_bias: _Array | None,
+def run(
+    call: str,
+    settings: tuple[int, int, int, int, int, float, int],
+    arrays: dict[str, _Array],
+    outputs: frozenset[str],
+) -> bool: ...
+def merge(
+    grads: bool, operation: int, x_type: int, count_a: int, a: _Array, count_b: int, b: _Array, merged: _Array
 ) -> None: ...
 def layer_norm(
     input: object,
@@ -40,12 +26,27 @@ def layer_norm(
     eps: object,
     out: object,
     return_stats: bool,
+    zero_centered: bool,
+    round_steps: bool,
 ) -> _Array | tuple[_Array, _Array, _Array] | None: ...
 def layer_norm_keeping(
-    input: object, normalized_shape: object, weight: object, bias: object, eps: object, out: object
+    input: object,
+    normalized_shape: object,
+    weight: object,
+    bias: object,
+    eps: object,
+    out: object,
+    zero_centered: bool,
 ) -> tuple[_Array, Statistics] | None: ...
 def rms_norm(
-    input: object, normalized_shape: object, weight: object, eps: object, out: object, return_stats: bool
+    input: object,
+    normalized_shape: object,
+    weight: object,
+    eps: object,
+    out: object,
+    return_stats: bool,
+    zero_centered: bool,
+    round_steps: bool,
 ) -> _Array | tuple[_Array, _Array] | None: ...
 def layer_norm_backward(
     grad_out: object,
@@ -57,6 +58,8 @@ def layer_norm_backward(
     bias: object,
     output_mask: object,
     out: object,
+    zero_centered: bool,
+    accumulate: bool,
 ) -> tuple[_Array | None, _Array | None, _Array | None] | None: ...
 def set_thread_bytes(forward: int, backward: int) -> tuple[int, int]: ...
 def isa() -> str | None: ...

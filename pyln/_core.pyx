@@ -29,28 +29,24 @@ cdef Py_ssize_t forward_bytes = 1 << 22, backward_bytes = 1 << 21
 
 
 cdef class _Array:
-    """The buffer of an array of rows, held for as long as this object lives; NULL for None."""
+    """The buffer of an array, held for as long as this object lives."""
 
     cdef Py_buffer view
     cdef bint held
-    cdef void *data
 
     def __cinit__(self, array, bint writable):
-        self.data = NULL
         self.held = False
-        if array is not None:
-            PyObject_GetBuffer(array, &self.view, PyBUF_STRIDES | PyBUF_FORMAT | (PyBUF_WRITABLE if writable else 0))
-            self.held = True
-            self.data = self.view.buf
+        PyObject_GetBuffer(array, &self.view, PyBUF_STRIDES | PyBUF_FORMAT | (PyBUF_WRITABLE if writable else 0))
+        self.held = True
 
     def __dealloc__(self):
         if self.held:
             PyBuffer_Release(&self.view)
 
-    cdef lnorm.int64_t row_stride(self):
-        if self.data == NULL or self.view.shape[0] < 2:
+    cdef lnorm.int64_t stride(self, int axis):
+        if self.view.shape[axis] < 2:
             return 0
-        return stride_in_elements(self.view.strides[0], self.view.itemsize)
+        return stride_in_elements(self.view.strides[axis], self.view.itemsize)
 
 
 cdef class _Pieces:
@@ -164,13 +160,6 @@ cdef void set_up(lnorm.lnorm_problem *problem, int operation, int x_type, Py_ssi
     problem.norm = cols
 
 
-cdef set_up_typed(lnorm.lnorm_problem *problem, types, _Array x):
-    operation, x_type, y_type, param_type = types
-    set_up(problem, operation, x_type, x.view.shape[0], x.view.shape[1])
-    problem.y_type = y_type
-    problem.param_type = param_type
-
-
 cdef lnorm.int64_t stride_in_elements(Py_ssize_t stride, Py_ssize_t itemsize) noexcept:
     """As the C library wants it: 0 is dense there, and equal rows have a name."""
     return stride // itemsize if stride != 0 else lnorm.LNORM_BROADCAST
@@ -184,75 +173,193 @@ cdef int finish(lnorm.lnorm_status status, _Hook hook) except -1:
     return 0
 
 
-cdef lnorm.lnorm_status call_forward(
-    lnorm.lnorm_problem *problem, const void *x, const void *gamma, const void *beta, void *y, void *mean, void *rstd,
-    Py_ssize_t nbytes,
-) noexcept:
-    cdef lnorm.lnorm_status status
-    if nbytes < GIL_BYTES:
-        return lnorm.lnorm_forward(problem, x, gamma, beta, y, mean, rstd)
-    with nogil:
-        status = lnorm.lnorm_forward(problem, x, gamma, beta, y, mean, rstd)
-    return status
+cdef enum Call:
+    FORWARD
+    BACKWARD
+    ADD_FORWARD
+    ADD_BACKWARD
+    QUANTIZED_FORWARD
+    BACKWARD_FROM_Y
+    MOMENTS
+    APPLY_MOMENTS
+    GRAD_MOMENTS
+    APPLY_GRAD_MOMENTS
 
 
-cdef lnorm.lnorm_status call_backward(
-    lnorm.lnorm_problem *problem, const void *dy, const void *x, const void *mean, const void *rstd, const void *gamma,
-    void *dx, void *dgamma, void *dbeta, Py_ssize_t nbytes,
+CALLS = {
+    "forward": FORWARD,
+    "backward": BACKWARD,
+    "add_forward": ADD_FORWARD,
+    "add_backward": ADD_BACKWARD,
+    "quantized_forward": QUANTIZED_FORWARD,
+    "backward_from_y": BACKWARD_FROM_Y,
+    "moments": MOMENTS,
+    "apply_moments": APPLY_MOMENTS,
+    "grad_moments": GRAD_MOMENTS,
+    "apply_grad_moments": APPLY_GRAD_MOMENTS,
+}
+
+
+cdef struct Operands:  # NULL is absent
+    void *x
+    void *y
+    void *dy
+    void *dx
+    void *residual
+    void *total
+    void *dtotal
+    void *gamma
+    void *beta
+    void *input_bias
+    void *dgamma
+    void *dbeta
+    void *mean
+    void *rstd
+    void *moments
+    void *grad_moments
+    void *scale
+    void *zero_point
+    void *workspace
+    size_t workspace_size
+
+
+cdef lnorm.lnorm_status in_library(int call, const lnorm.lnorm_problem *problem, Operands *o) noexcept nogil:
+    if call == FORWARD:
+        return lnorm.lnorm_forward(problem, o.x, o.gamma, o.beta, o.y, o.mean, o.rstd)
+    if call == BACKWARD:
+        return lnorm.lnorm_backward(problem, o.dy, o.x, o.mean, o.rstd, o.gamma, o.dx, o.dgamma, o.dbeta,
+                                    o.workspace, o.workspace_size)
+    if call == ADD_FORWARD:
+        return lnorm.lnorm_add_forward(problem, o.x, o.residual, o.input_bias, o.gamma, o.beta, o.total, o.y, o.mean,
+                                       o.rstd)
+    if call == ADD_BACKWARD:
+        return lnorm.lnorm_add_backward(problem, o.dy, o.dtotal, o.total, o.mean, o.rstd, o.gamma, o.dx, o.dgamma,
+                                        o.dbeta, o.workspace, o.workspace_size)
+    if call == QUANTIZED_FORWARD:
+        return lnorm.lnorm_quantized_forward(problem, o.x, o.gamma, o.beta, o.y, o.scale,
+                                             <lnorm.int32_t *>o.zero_point, o.mean, o.rstd)
+    if call == BACKWARD_FROM_Y:
+        return lnorm.lnorm_backward_from_y(problem, o.dy, o.y, o.rstd, o.gamma, o.beta, o.dx, o.dgamma, o.dbeta,
+                                           o.workspace, o.workspace_size)
+    if call == MOMENTS:
+        return lnorm.lnorm_moments(problem, o.x, o.moments)
+    if call == APPLY_MOMENTS:
+        return lnorm.lnorm_apply_moments(problem, o.x, o.moments, o.gamma, o.beta, o.y, o.mean, o.rstd)
+    if call == GRAD_MOMENTS:
+        return lnorm.lnorm_grad_moments(problem, o.dy, o.x, o.moments, o.gamma, o.grad_moments)
+    return lnorm.lnorm_apply_grad_moments(problem, o.dy, o.x, o.moments, o.grad_moments, o.gamma, o.dx, o.dgamma,
+                                          o.dbeta, o.workspace, o.workspace_size)
+
+
+cdef lnorm.lnorm_status call_library(
+    int call, lnorm.lnorm_problem *problem, Operands *operands, Py_ssize_t nbytes
 ) except? lnorm.LNORM_ERROR_WORKSPACE:
-    """With a workspace of the size that the C library asks for: a fraction of the input's, as its comments say."""
+    """Brings a workspace of the size that the library asks for: a fraction of the input's, as its comments say."""
     cdef lnorm.lnorm_status status
-    cdef size_t size = 0
-    cdef void *workspace = NULL
-    if dgamma != NULL or dbeta != NULL:
-        status = lnorm.lnorm_backward_workspace(problem, &size)
+    operands.workspace = NULL
+    operands.workspace_size = 0
+    if operands.dgamma != NULL or operands.dbeta != NULL:
+        status = lnorm.lnorm_backward_workspace(problem, &operands.workspace_size)
         if status != lnorm.LNORM_OK:
             return status
-        if size != 0:
-            workspace = PyMem_Malloc(size)
-            if workspace == NULL:
-                raise MemoryError(f"no memory for a workspace of {size} bytes")
+        if operands.workspace_size != 0:
+            operands.workspace = PyMem_Malloc(operands.workspace_size)
+            if operands.workspace == NULL:
+                raise MemoryError(f"no memory for a workspace of {operands.workspace_size} bytes")
     if nbytes < GIL_BYTES:
-        status = lnorm.lnorm_backward(problem, dy, x, mean, rstd, gamma, dx, dgamma, dbeta, workspace, size)
+        status = in_library(call, problem, operands)
     else:
         with nogil:
-            status = lnorm.lnorm_backward(problem, dy, x, mean, rstd, gamma, dx, dgamma, dbeta, workspace, size)
-    PyMem_Free(workspace)
+            status = in_library(call, problem, operands)
+    PyMem_Free(operands.workspace)
     return status
 
 
-def forward(types, x, weight, bias, double eps, y, mean, rstd):
-    """y, mean and rstd (each of the latter may be None) of x, two-dimensional; writes into its arguments.
+cdef void *data(dict held, str name) except? NULL:
+    array = held.get(name)
+    return NULL if array is None else (<_Array>array).view.buf
 
-    types are the C library's numbers of the operation and of the elements of x, y and the parameters.
+
+cdef int set_strides(dict held, str name, lnorm.int64_t *outer, lnorm.int64_t *norm) except -1:
+    cdef _Array array = held.get(name)
+    if array is not None:
+        outer[0] = array.stride(0)
+        norm[0] = array.stride(1)
+    return 0
+
+
+def run(call, settings, dict arrays, outputs):
+    """One call of the C library, lnorm_CALL; False where it does not see that outputs and other arguments are apart.
+
+    arrays go by the library's names: tensors have the axes outer, norm and inner, parameters rows and elements; others
+    have no gaps. settings are the operation, the types of x, y and the parameters, flags, eps and param_repeat.
     """
-    cdef _Array xs = _Array(x, False), gamma = _Array(weight, False), beta = _Array(bias, False)
-    cdef _Array ys = _Array(y, True), means = _Array(mean, True), rstds = _Array(rstd, True)
+    cdef int kind = CALLS[call]
+    cdef dict held = {name: _Array(array, name in outputs) for name, array in arrays.items()}
+    cdef _Array tensor = held["dy"] if "dy" in held else held["x"]
     cdef lnorm.lnorm_problem problem
-    set_up_typed(&problem, types, xs)
-    problem.x_stride = xs.row_stride()
-    problem.y_stride = ys.row_stride()
+    cdef Operands operands
+    cdef lnorm.int64_t dense
+    operation, x_type, y_type, param_type, flags, eps, param_repeat = settings
+    set_up(&problem, operation, x_type, tensor.view.shape[0], tensor.view.shape[1])
+    problem.y_type = y_type
+    problem.param_type = param_type
+    problem.flags = flags
+    problem.inner = tensor.view.shape[2]
     problem.eps = eps
-    hook = hook_for(&problem, xs.view.len, forward_bytes)
-    finish(call_forward(&problem, xs.data, gamma.data, beta.data, ys.data, means.data, rstds.data, xs.view.len), hook)
+    problem.param_repeat = param_repeat
+
+    set_strides(held, "x", &problem.x_stride, &problem.x_norm_stride)
+    set_strides(held, "y", &problem.y_stride, &problem.y_norm_stride)
+    set_strides(held, "dy", &problem.dy_stride, &problem.dy_norm_stride)
+    set_strides(held, "dx", &problem.dx_stride, &problem.dx_norm_stride)
+    set_strides(held, "residual", &problem.residual_stride, &dense)
+    set_strides(held, "total", &problem.total_stride, &dense)
+    cdef _Array some
+    some = held.get("residual")
+    if some is not None:
+        problem.residual_rows = some.view.shape[0]
+    for name in ("gamma", "beta", "dgamma", "dbeta"):
+        some = held.get(name)
+        if some is not None:
+            problem.param_rows = some.view.shape[0]
+            if some.view.shape[1] != 0:
+                problem.param_run = problem.norm // some.view.shape[1]
+
+    operands.x = data(held, "x")
+    operands.y = data(held, "y")
+    operands.dy = data(held, "dy")
+    operands.dx = data(held, "dx")
+    operands.residual = data(held, "residual")
+    operands.total = data(held, "total")
+    operands.dtotal = data(held, "dtotal")
+    operands.gamma = data(held, "gamma")
+    operands.beta = data(held, "beta")
+    operands.input_bias = data(held, "input_bias")
+    operands.dgamma = data(held, "dgamma")
+    operands.dbeta = data(held, "dbeta")
+    operands.mean = data(held, "mean")
+    operands.rstd = data(held, "rstd")
+    operands.moments = data(held, "moments")
+    operands.grad_moments = data(held, "grad_moments")
+    operands.scale = data(held, "scale")
+    operands.zero_point = data(held, "zero_point")
+
+    hook = hook_for(&problem, tensor.view.len, backward_bytes if "dx" in held else forward_bytes)
+    cdef lnorm.lnorm_status status = call_library(kind, &problem, &operands, tensor.view.len)
+    if status == lnorm.LNORM_ERROR_OVERLAP:
+        return False
+    finish(status, hook)
+    return True
 
 
-def backward(types, grad_out, x, mean, rstd, weight, grad_x, grad_weight, grad_bias):
-    """Gradients into grad_x (two-dimensional), grad_weight and grad_bias, each of which may be None.
-
-    types are the C library's numbers of the operation and of the elements of x, grad_out and the parameters.
-    """
-    cdef _Array dy = _Array(grad_out, False), xs = _Array(x, False), gamma = _Array(weight, False)
-    cdef _Array means = _Array(mean, False), rstds = _Array(rstd, False)
-    cdef _Array dx = _Array(grad_x, True), dgamma = _Array(grad_weight, True), dbeta = _Array(grad_bias, True)
+def merge(bint grads, operation, x_type, lnorm.int64_t count_a, a, lnorm.int64_t count_b, b, merged):
+    """Writes the moments of rows, or their grad_moments, merged from those of two pieces: (rows, numbers) each."""
+    cdef _Array first = _Array(a, False), second = _Array(b, False), both = _Array(merged, True)
     cdef lnorm.lnorm_problem problem
-    set_up_typed(&problem, types, xs)
-    problem.x_stride = xs.row_stride()
-    problem.dy_stride = dy.row_stride()
-    problem.dx_stride = dx.row_stride()
-    hook = hook_for(&problem, xs.view.len, backward_bytes)
-    finish(call_backward(&problem, dy.data, xs.data, means.data, rstds.data, gamma.data, dx.data, dgamma.data,
-                         dbeta.data, xs.view.len), hook)
+    set_up(&problem, operation, x_type, both.view.shape[0], 0)
+    finish((lnorm.lnorm_merge_grad_moments if grads else lnorm.lnorm_merge_moments)(
+        &problem, count_a, first.view.buf, count_b, second.view.buf, both.view.buf), None)
 
 
 # ---- Calls whose arguments need no second look ----
@@ -463,49 +570,61 @@ cdef bint succeeded(lnorm.lnorm_status status, _Hook hook) except -1:
 
 
 @cython.binding(False)  # else the Limited API of 3.11 makes calls slower
-def layer_norm(input, normalized_shape, weight, bias, eps, out, bint return_stats):
+def layer_norm(
+    input, normalized_shape, weight, bias, eps, out, bint return_stats, bint zero_centered, bint round_steps
+):
     """functional.layer_norm of plain arrays; None if there is more to look at."""
-    return try_forward(lnorm.LNORM_LAYER_NORM, input, normalized_shape, weight, bias, eps, out, return_stats, False)
+    return try_forward(lnorm.LNORM_LAYER_NORM, forward_flags(zero_centered, round_steps), input, normalized_shape,
+                       weight, bias, eps, out, return_stats, False)
 
 
 @cython.binding(False)
-def layer_norm_keeping(input, normalized_shape, weight, bias, eps, out):
+def layer_norm_keeping(input, normalized_shape, weight, bias, eps, out, bint zero_centered):
     """(y, Statistics) of plain arrays, of which out is not input; None if there is more to look at."""
-    return try_forward(lnorm.LNORM_LAYER_NORM, input, normalized_shape, weight, bias, eps, out, False, True)
+    return try_forward(lnorm.LNORM_LAYER_NORM, forward_flags(zero_centered, False), input, normalized_shape, weight,
+                       bias, eps, out, False, True)
 
 
 @cython.binding(False)
-def rms_norm(input, normalized_shape, weight, eps, out, bint return_stats):
+def rms_norm(input, normalized_shape, weight, eps, out, bint return_stats, bint zero_centered, bint round_steps):
     """functional.rms_norm of plain arrays; None if there is more to look at."""
-    return try_forward(lnorm.LNORM_RMS_NORM, input, normalized_shape, weight, None, eps, out, return_stats, False)
+    return try_forward(lnorm.LNORM_RMS_NORM, forward_flags(zero_centered, round_steps), input, normalized_shape,
+                       weight, None, eps, out, return_stats, False)
+
+
+cdef lnorm.uint32_t forward_flags(bint zero_centered, bint round_steps) noexcept:
+    return (lnorm.LNORM_GAMMA_PLUS_ONE if zero_centered else 0) | (lnorm.LNORM_ROUND_STEPS if round_steps else 0)
 
 
 cdef object try_forward(
-    int operation, input, normalized_shape, weight, bias, eps, out, bint return_stats, bint keep
+    int operation, lnorm.uint32_t flags, input, normalized_shape, weight, bias, eps, out, bint return_stats, bint keep
 ):
     cdef Plain plain
     plain.count = 0
     try:
-        return plain_forward(&plain, operation, input, normalized_shape, weight, bias, eps, out, return_stats, keep)
+        return plain_forward(
+            &plain, operation, flags, input, normalized_shape, weight, bias, eps, out, return_stats, keep
+        )
     finally:
         release(&plain)
 
 
 cdef object plain_forward(
-    Plain *plain, int operation, input, normalized_shape, weight, bias, eps, out, bint return_stats, bint keep
+    Plain *plain, int operation, lnorm.uint32_t flags, input, normalized_shape, weight, bias, eps, out,
+    bint return_stats, bint keep
 ):
     cdef lnorm.lnorm_problem problem
-    cdef void *gamma
-    cdef void *beta
-    cdef void *means = NULL
-    cdef void *rstds = NULL
+    cdef Operands operands
+    memset(&operands, 0, sizeof(operands))
     cdef int first
     cdef Py_buffer *x = input_rows(plain, operation, input, normalized_shape, &problem, &first)
     if x == NULL or not (type(eps) is float or (eps is None and operation == lnorm.LNORM_RMS_NORM)):
         return None
     dtype = FLOAT32 if x.itemsize == 4 else FLOAT64
+    problem.flags = flags
     problem.eps = eps if eps is not None else FLT_EPSILON if x.itemsize == 4 else DBL_EPSILON
-    if not parameter(plain, weight, dtype, x, first, 0, &gamma) or not parameter(plain, bias, dtype, x, first, 0, &beta):
+    if not (parameter(plain, weight, dtype, x, first, 0, &operands.gamma) and
+            parameter(plain, bias, dtype, x, first, 0, &operands.beta)):
         return None
     if out is None:
         out = empty(input.shape, dtype)
@@ -518,16 +637,17 @@ cdef object plain_forward(
         shape = input.shape[:first] + (1,) * (x.ndim - first)
         if operation == lnorm.LNORM_LAYER_NORM:
             mean = empty(shape, dtype)
-            statistic(plain, mean, dtype, x, first, &means)
+            statistic(plain, mean, dtype, x, first, &operands.mean)
         rstd = empty(shape, dtype)
-        statistic(plain, rstd, dtype, x, first, &rstds)
+        statistic(plain, rstd, dtype, x, first, &operands.rstd)
     elif keep:
         if y.buf == x.buf:
             return None
         kept = new_statistics(problem.outer, dtype, x.itemsize)
-        means, rstds = kept.means, kept.rstds
+        operands.mean, operands.rstd = kept.means, kept.rstds
+    operands.x, operands.y = x.buf, y.buf
     hook = hook_for(&problem, x.len, forward_bytes)
-    if not succeeded(call_forward(&problem, x.buf, gamma, beta, y.buf, means, rstds, x.len), hook):
+    if not succeeded(call_library(FORWARD, &problem, &operands, x.len), hook):
         return None
     if return_stats:
         return (out, rstd) if mean is None else (out, mean, rstd)
@@ -535,40 +655,43 @@ cdef object plain_forward(
 
 
 @cython.binding(False)
-def layer_norm_backward(grad_out, input, normalized_shape, mean, rstd, weight, bias, output_mask, out):
+def layer_norm_backward(
+    grad_out, input, normalized_shape, mean, rstd, weight, bias, output_mask, out, bint zero_centered, bint accumulate
+):
     """functional.layer_norm_backward of plain arrays; None if there is more to look at."""
     cdef Plain plain
     plain.count = 0
     try:
         return plain_layer_norm_backward(
-            &plain, grad_out, input, normalized_shape, mean, rstd, weight, bias, output_mask, out
+            &plain, grad_out, input, normalized_shape, mean, rstd, weight, bias, output_mask, out, zero_centered,
+            accumulate
         )
     finally:
         release(&plain)
 
 
 cdef object plain_layer_norm_backward(
-    Plain *plain, grad_out, input, normalized_shape, mean, rstd, weight, bias, output_mask, out
+    Plain *plain, grad_out, input, normalized_shape, mean, rstd, weight, bias, output_mask, out, bint zero_centered,
+    bint accumulate
 ):
     cdef lnorm.lnorm_problem problem
-    cdef void *gamma
-    cdef void *beta
-    cdef void *means
-    cdef void *rstds
-    cdef void *dgamma
-    cdef void *dbeta
+    cdef Operands operands
+    memset(&operands, 0, sizeof(operands))
     cdef int first
     cdef Py_buffer *x = input_rows(plain, lnorm.LNORM_LAYER_NORM, input, normalized_shape, &problem, &first)
     if x == NULL or type(output_mask) is not tuple or len(output_mask) != 3:
         return None
     dtype = FLOAT32 if x.itemsize == 4 else FLOAT64
     cdef Py_buffer *dy = get(plain, grad_out, dtype, 0)
-    cdef Py_buffer *dx = NULL
+    cdef Py_buffer *dx
     if dy == NULL or not same_shape(x, dy) or not row_stride(dy, first, &problem.dy_stride):
         return None
-    if not (statistic(plain, mean, dtype, x, first, &means) and statistic(plain, rstd, dtype, x, first, &rstds)):
+    if not (statistic(plain, mean, dtype, x, first, &operands.mean) and
+            statistic(plain, rstd, dtype, x, first, &operands.rstd)):
         return None
-    if not (parameter(plain, weight, dtype, x, first, 0, &gamma) and parameter(plain, bias, dtype, x, first, 0, &beta)):
+    cdef void *beta  # looked at only
+    if not (parameter(plain, weight, dtype, x, first, 0, &operands.gamma) and
+            parameter(plain, bias, dtype, x, first, 0, &beta)):
         return None
     if out is None:
         grad_input, grad_weight, grad_bias = None, None, None
@@ -587,16 +710,21 @@ cdef object plain_layer_norm_backward(
         dx = get(plain, grad_input, dtype, PyBUF_WRITABLE)
         if dx == NULL or not same_shape(x, dx) or not row_stride(dx, first, &problem.dx_stride):
             return None
+        operands.dx = dx.buf
+    if accumulate and ((wants_weight and grad_weight is None) or (wants_bias and grad_bias is None)):
+        return None
     if wants_weight and grad_weight is None:
         grad_weight = empty(input.shape[first:], dtype)
     if wants_bias and grad_bias is None:
         grad_bias = empty(input.shape[first:], dtype)
-    if not (parameter(plain, grad_weight, dtype, x, first, PyBUF_WRITABLE, &dgamma) and
-            parameter(plain, grad_bias, dtype, x, first, PyBUF_WRITABLE, &dbeta)):
+    if not (parameter(plain, grad_weight, dtype, x, first, PyBUF_WRITABLE, &operands.dgamma) and
+            parameter(plain, grad_bias, dtype, x, first, PyBUF_WRITABLE, &operands.dbeta)):
         return None
+    problem.flags = ((lnorm.LNORM_GAMMA_PLUS_ONE if zero_centered else 0) |
+                     (lnorm.LNORM_ACCUMULATE if accumulate else 0))
+    operands.dy, operands.x = dy.buf, x.buf
     hook = hook_for(&problem, x.len, backward_bytes)
-    if not succeeded(call_backward(&problem, dy.buf, x.buf, means, rstds, gamma, dx.buf if dx != NULL else NULL, dgamma,
-                                   dbeta, x.len), hook):
+    if not succeeded(call_library(BACKWARD, &problem, &operands, x.len), hook):
         return None
     return grad_input, grad_weight, grad_bias
 

@@ -2,72 +2,20 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal, overload
 
 import numpy as np
 
 from pyln import _arguments as arguments
 from pyln import _core
-from pyln._arguments import Array, Shape
-
-# The C library's operations.
-LAYER, RMS = 0, 1
+from pyln._arguments import Array
+from pyln._call import LAYER, RMS
+from pyln._norm import Norm, backward, flags, look_at, new_statistics, saved_statistics
 
 _plain_layer_norm = _core.layer_norm
 _plain_rms_norm = _core.rms_norm
 _plain_layer_norm_backward = _core.layer_norm_backward
-
-
-class _Layout:
-    """An input seen as rows: leading axes count rows, the normalized ones are moved behind them."""
-
-    def __init__(self, input: Array, axes: tuple[int, int]) -> None:
-        begin, end = axes
-        self.begin = begin
-        self.k = end - begin
-        self.shape = input.shape
-        self.norm_shape: Shape = input.shape[begin:end]
-        self.cols = math.prod(self.norm_shape)
-        self.stat_shape: Shape = tuple(1 if begin <= i < end else n for i, n in enumerate(input.shape))
-        self.is_last = end == input.ndim
-        self.lead = input.shape[:begin] + input.shape[end:]
-
-    def rows(self, array: Array) -> Array:
-        """The array with the normalized axes last and as one: a view if strides allow, else a copy."""
-        if not self.is_last:
-            array = np.moveaxis(array, range(self.begin, self.begin + self.k), range(-self.k, 0))
-        flat = array.reshape(*self.lead, self.cols)
-        gapless = flat.shape[-1] <= 1 or flat.strides[-1] == flat.itemsize
-        return flat if gapless and not any(s % flat.itemsize for s in flat.strides) else np.ascontiguousarray(flat)
-
-    def write_back(self, rows: Array, out: Array) -> None:
-        """Copy what was computed in a copy of out's rows back into it."""
-        if not np.may_share_memory(rows, out) and rows.size:
-            shaped = rows.reshape(*self.lead, *self.norm_shape)
-            out[...] = np.moveaxis(shaped, range(-self.k, 0), range(self.begin, self.begin + self.k))
-
-
-def _as_matrix(rows: Array) -> Array | None:
-    """Rows as a two-dimensional view, or None where no single stride leads from row to row."""
-    step = None
-    for size, stride in zip(reversed(rows.shape[:-1]), reversed(rows.strides[:-1]), strict=True):
-        if size != 1 and rows.size:
-            if step is not None and stride != step:
-                return None
-            step = stride * size
-    return rows.reshape(math.prod(rows.shape[:-1]), rows.shape[-1])
-
-
-def _matrices(*arrays: Array) -> Iterator[tuple[Array, ...]]:
-    """Cut arrays of rows along their first axes until one stride leads from row to row in each of them."""
-    matrices = [_as_matrix(a) for a in arrays]
-    if all(m is not None for m in matrices):
-        yield tuple(m for m in matrices if m is not None)
-        return
-    for parts in zip(*arrays, strict=True):
-        yield from _matrices(*parts)
 
 
 @overload
@@ -82,6 +30,8 @@ def layer_norm(
     out: Array | None = ...,
     dtype: Any = ...,
     return_stats: Literal[False] = ...,
+    zero_centered: bool = ...,
+    round_steps: bool = ...,
 ) -> Array: ...
 @overload
 def layer_norm(
@@ -95,6 +45,8 @@ def layer_norm(
     out: Array | None = ...,
     dtype: Any = ...,
     return_stats: Literal[True],
+    zero_centered: bool = ...,
+    round_steps: bool = ...,
 ) -> tuple[Array, Array, Array]: ...
 def layer_norm(
     input: object,
@@ -107,6 +59,8 @@ def layer_norm(
     out: Array | None = None,
     dtype: Any = None,
     return_stats: bool = False,
+    zero_centered: bool = False,
+    round_steps: bool = False,
 ) -> Array | tuple[Array, Array, Array]:
     """Normalize each example over its last axes: ``(x - mean) / sqrt(var + eps) * weight + bias``.
 
@@ -118,31 +72,38 @@ def layer_norm(
     ----------
     input
         Array of shape ``(*, *normalized_shape)``, of float32, float64, float16 or bfloat16 (of the package ml_dtypes),
-        or anything with ``__array__``, ``__dlpack__`` or the buffer protocol. Rows may have any stride, negative or 0
-        too; where the normalized elements themselves are not contiguous, input is copied first. 16-bit elements are
-        computed with in float32.
+        or anything with ``__array__``, ``__dlpack__`` or the buffer protocol. Rows, and elements in a row, may have any
+        stride, negative or 0 too; input is copied only where no single stride leads through the normalized elements.
+        16-bit elements are computed with in float32.
     normalized_shape
         The sizes of the last axes, over which to normalize: an int or a sequence of ints. None if `axis` is given.
     weight, bias
-        Arrays of shape `normalized_shape`, or None for 1 and 0; of input's type, or float32 for a 16-bit input.
+        Arrays of shape `normalized_shape`, or None for 1 and 0; of input's type, or float32 for a 16-bit input. Or with
+        as many axes as input, of which those that are not normalized are 1 or as input's: parameters for each example,
+        such as (N, 1, D) for an input of (N, T, D). Where only one of the two has an axis, the other is repeated.
     eps
         Added to the variance, inside the root; finite, not negative. Rounded to the type that is computed in.
     axis
         Instead of `normalized_shape`: an axis or consecutive axes of input. weight and bias then have the shape of
-        those. Where they are not the last ones, input is copied with these axes moved to the end.
+        those.
     out
         Array to write y into, of input's shape; may be input itself.
     dtype
         Element type of y, by default out's or input's. float64 goes with float64; the other three go with each other.
     return_stats
         Return mean and rstd too, as ``layer_norm_backward`` wants them.
+    zero_centered
+        weight is stored without its 1: ``1 + weight`` is what multiplies.
+    round_steps
+        For 16-bit elements: round after each step, as a chain of array operations does, not once at the end. The
+        normalized number is rounded to input's type, its product with weight and the sum with bias to y's.
 
     Returns
     -------
     y, or (y, mean, rstd)
-        y as input; mean and ``rstd = 1 / sqrt(var + eps)`` with input's shape, but 1 for the normalized axes. rstd is 0
-        where var + eps is 0; y is the bias there. The statistics of no elements are NaN. Those of 16-bit inputs are
-        float32.
+        y as input, its axes in the same order in memory; mean and ``rstd = 1 / sqrt(var + eps)`` with input's shape,
+        but 1 for the normalized axes. rstd is 0 where var + eps is 0; y is the bias there. The statistics of no
+        elements are NaN. Those of 16-bit inputs are float32.
 
     Raises
     ------
@@ -154,86 +115,35 @@ def layer_norm(
 
     """
     if axis is None and dtype is None:
-        result = _plain_layer_norm(input, normalized_shape, weight, bias, eps, out, return_stats)
+        result = _plain_layer_norm(
+            input, normalized_shape, weight, bias, eps, out, return_stats, zero_centered, round_steps
+        )
         if result is not None:
             return result
-    y, mean, rstd = _forward(LAYER, input, normalized_shape, weight, bias, eps, axis, out, dtype, return_stats)
+    norm = look_at(LAYER, input, normalized_shape, weight, bias, axis)
+    y, mean, rstd = _forward(norm, eps, out, dtype, return_stats, flags(zero_centered, round_steps))
     if mean is None or rstd is None:
         return y
     return y, mean, rstd
 
 
 def _forward(
-    operation: int,
-    input: object,
-    normalized_shape: int | Sequence[int] | None,
-    weight: object,
-    bias: object,
-    eps: float | None,
-    axis: int | Sequence[int] | None,
-    out: Array | None,
-    dtype: Any,
-    return_stats: bool,
+    norm: Norm, eps: float | None, out: Array | None, dtype: Any, return_stats: bool, flags: int
 ) -> tuple[Array, Array | None, Array | None]:
-    x = arguments.tensor("input", input)
-    layout = _Layout(x, arguments.normalized_axes(x, normalized_shape, axis))
-    gamma = arguments.parameter("weight", weight, x, layout.norm_shape)
-    beta = arguments.parameter("bias", bias, x, layout.norm_shape)
-    if gamma is not None and beta is not None and gamma.dtype != beta.dtype:
-        raise TypeError(f"bias: expected {gamma.dtype} as weight has, got {beta.dtype}")
-    eps = arguments.epsilon(_machine_epsilon(x) if eps is None and operation == RMS else eps, x.dtype)
-    names = arguments.companions(x.dtype)
-    y_type = x.dtype if dtype is None else arguments.element_type("dtype", dtype)
-    if arguments.type_name(y_type) not in names:
-        raise TypeError(f"dtype: expected {' or '.join(names)} for an input of {x.dtype}, got {y_type}")
-    y = arguments.output("out", out, x.shape, y_type, names if dtype is None else None)
+    x = norm.x
+    eps = arguments.epsilon(machine_epsilon(x) if eps is None and norm.operation == RMS else eps, x.dtype)
+    y = arguments.result("out", out, x, dtype)
     if out is not None:
         in_place = ("input",) if x.dtype == y.dtype else ()
-        arguments.distinct({"out": y}, {"input": x, "weight": gamma, "bias": beta}, in_place)
-    statistics = arguments.arithmetic_type(x.dtype)
-    mean = np.empty(layout.stat_shape, statistics) if return_stats and operation == LAYER else None
-    rstd = np.empty(layout.stat_shape, statistics) if return_stats else None
-
-    x_rows, y_rows = layout.rows(x), layout.rows(y)
-    types = _types(x, y, gamma if gamma is not None else beta)
-    first = 0
-    for x_part, y_part in _matrices(x_rows, y_rows):
-        end = first + x_part.shape[0]
-        _core.forward(
-            (operation, *types),
-            _bits(x_part),
-            _flat(gamma),
-            _flat(beta),
-            eps,
-            _bits(y_part),
-            _part(mean, first, end),
-            _part(rstd, first, end),
-        )
-        first = end
-    layout.write_back(y_rows, y)
+        arguments.distinct({"out": y}, {"input": x, "weight": norm.weight, "bias": norm.bias}, in_place)
+    mean, rstd = new_statistics(norm, return_stats)
+    norm.run("forward", eps, flags, x=x, y=y, gamma=norm.weight, beta=norm.bias, mean=mean, rstd=rstd)
     return y, mean, rstd
 
 
-def _machine_epsilon(x: Array) -> float:
+def machine_epsilon(x: Array) -> float:
+    """Return what rms_norm adds where eps is None."""
     return 2.0**-7 if arguments.type_name(x.dtype) == "bfloat16" else float(np.finfo(x.dtype).eps)
-
-
-def _types(x: Array, y: Array, parameter: Array | None) -> tuple[int, int, int]:
-    code = arguments.type_code
-    return code(x.dtype), code(y.dtype), code(x.dtype if parameter is None else parameter.dtype)
-
-
-def _bits(array: Array) -> Array:
-    """The array, or, of a type that has no buffer protocol, its bits."""
-    return array.view(np.uint16) if arguments.type_name(array.dtype) == "bfloat16" else array
-
-
-def _flat(array: Array | None) -> Array | None:
-    return None if array is None else _bits(array.reshape(-1))
-
-
-def _part(statistic: Array | None, first: int, end: int) -> Array | None:
-    return None if statistic is None else statistic.reshape(-1)[first:end]
 
 
 def layer_norm_backward(
@@ -248,6 +158,8 @@ def layer_norm_backward(
     *,
     axis: int | Sequence[int] | None = None,
     out: Sequence[Array | None] | None = None,
+    zero_centered: bool = False,
+    accumulate: bool = False,
 ) -> tuple[Array | None, Array | None, Array | None]:
     """Gradients of layer_norm, in the argument order of torch's ``native_layer_norm_backward``.
 
@@ -261,22 +173,25 @@ def layer_norm_backward(
     ----------
     grad_out
         Gradient arriving at y, of input's shape; of a type that y may have.
-    input, normalized_shape, weight, axis
+    input, normalized_shape, weight, axis, zero_centered
         As given to ``layer_norm``.
     mean, rstd
         As ``layer_norm(..., return_stats=True)`` returned them.
     bias
-        Not needed; its shape and type are checked if it is given.
+        Needed for its shape only, where there is one for each example.
     output_mask
         Which of the three gradients are wanted.
     out
         Arrays to write the gradients into, or None for a new one each; grad_input may be grad_out or input itself.
+    accumulate
+        Add grad_weight and grad_bias to what their arrays in `out`, which must be given then, hold.
 
     Returns
     -------
     (grad_input, grad_weight, grad_bias)
-        None where masked. grad_weight and grad_bias have normalized_shape and do not depend on the number of threads;
-        they are float32 for 16-bit inputs.
+        None where masked. grad_weight has weight's shape and grad_bias that of bias; where one of these is not given,
+        that of the other, or normalized_shape. They do not depend on the number of threads, and are float32 for 16-bit
+        inputs.
 
     Raises
     ------
@@ -286,95 +201,102 @@ def layer_norm_backward(
     """
     if axis is None:
         result = _plain_layer_norm_backward(
-            grad_out, input, normalized_shape, mean, rstd, weight, bias, output_mask, out
+            grad_out,
+            input,
+            normalized_shape,
+            mean,
+            rstd,
+            weight,
+            bias,
+            output_mask,
+            out,
+            zero_centered,
+            accumulate,
         )
         if result is not None:
             return result
-    names = ("input", "weight", "bias")
-    grads = _backward(LAYER, names, grad_out, input, normalized_shape, mean, rstd, weight, bias, output_mask, axis, out)
+    norm = look_at(LAYER, input, normalized_shape, weight, bias, axis)
+    grads = _backward(norm, grad_out, mean, rstd, output_mask, out, flags(zero_centered, accumulate=accumulate))
     return grads[0], grads[1], grads[2]
 
 
 def _backward(
-    operation: int,
-    names: tuple[str, ...],
+    norm: Norm,
     grad_out: object,
-    input: object,
-    normalized_shape: int | Sequence[int] | None,
     mean: object,
     rstd: object,
-    weight: object,
-    bias: object,
     output_mask: Sequence[bool],
-    axis: int | Sequence[int] | None,
     out: Sequence[Array | None] | None,
+    flags: int,
 ) -> list[Array | None]:
-    """The gradients of the named arguments."""
-    x = arguments.tensor("input", input)
-    layout = _Layout(x, arguments.normalized_axes(x, normalized_shape, axis))
+    x = norm.x
     dy = arguments.tensor("grad_out", grad_out, arguments.companions(x.dtype))
     arguments.same_shape("grad_out", dy, x.shape, "input")
-    function = "layer_norm" if operation == LAYER else "rms_norm"
-    means = arguments.statistic("mean", mean, x, layout.stat_shape, function) if operation == LAYER else None
-    rstds = arguments.statistic("rstd", rstd, x, layout.stat_shape, function)
-    gamma = arguments.parameter("weight", weight, x, layout.norm_shape)
-    arguments.parameter("bias", bias, x, layout.norm_shape)
-    wanted = _each("output_mask", output_mask, names)
-    given = _each("out", [None] * len(names) if out is None else out, names)
-    sums_type = arguments.arithmetic_type(x.dtype)
-    grads: list[Array | None] = [None] * len(names)
-    for i, name in enumerate(names):
-        if wanted[i]:
-            shape, dtype = (x.shape, x.dtype) if i == 0 else (layout.norm_shape, sums_type)
-            grads[i] = arguments.output(f"out (grad_{name})", given[i], shape, dtype)
-        elif given[i] is not None:
-            raise ValueError(f"out (grad_{name}): given, but output_mask says that it is not wanted")
-    arguments.distinct(
-        {f"out (grad_{name})": grad for name, grad, o in zip(names, grads, given, strict=True) if o is not None},
-        {"grad_out": dy, "input": x, "mean": means, "rstd": rstds, "weight": gamma},
-        in_place=[name for name, a in (("grad_out", dy), ("input", x)) if a.dtype == x.dtype],
-    )
-
-    grad_x = grads[0]
-    sums = [None if g is None else g if g.flags.c_contiguous else np.empty(g.shape, g.dtype) for g in grads[1:]]
-    dx_rows = None if grad_x is None else layout.rows(grad_x)
-    dx = None if dx_rows is None else _one_matrix(dx_rows)
-    _core.backward(
-        (operation, *_types(x, dy, gamma)),
-        _bits(_one_matrix(layout.rows(dy))),
-        _bits(_one_matrix(layout.rows(x))),
-        None if means is None else means.reshape(-1),
-        rstds.reshape(-1),
-        _flat(gamma),
-        None if dx is None else _bits(dx),
-        _flat(sums[0]),
-        _flat(sums[1]) if len(sums) > 1 else None,
-    )
-    if grad_x is not None and dx is not None:
-        layout.write_back(dx, grad_x)
-    for grad, total in zip(grads[1:], sums, strict=True):
-        if grad is not None and grad is not total:
-            grad[...] = total
-    return grads
+    read = {"grad_out": dy, "input": x, **saved_statistics(norm, mean, rstd), "weight": norm.weight}
+    return backward("backward", norm, read, output_mask, out, flags)
 
 
-def _each(name: str, values: Any, arguments_of: tuple[str, ...]) -> list[Any]:
-    """One value for each of the named arguments."""
-    listed = f"{', '.join(arguments_of[:-1])} and {arguments_of[-1]}"
-    try:
-        result = list(values)
-    except TypeError:
-        result = []
-    if len(result) != len(arguments_of):
-        count = {2: "two", 3: "three"}[len(arguments_of)]
-        raise TypeError(f"{name}: expected {count}, for {listed}, got {values!r}")
-    return result
+def layer_norm_backward_from_y(
+    grad_out: object,
+    y: object,
+    normalized_shape: int | Sequence[int] | None,
+    rstd: object,
+    weight: object = None,
+    bias: object = None,
+    output_mask: Sequence[bool] = (True, True, True),
+    *,
+    axis: int | Sequence[int] | None = None,
+    out: Sequence[Array | None] | None = None,
+    zero_centered: bool = False,
+    accumulate: bool = False,
+) -> tuple[Array | None, Array | None, Array | None]:
+    """Gradients of layer_norm for who keeps its result y and not its input.
+
+    As ``layer_norm_backward`` with ``xhat = (y - bias) / weight``, which loses digits where bias is large against
+    weight. Where ``|weight|`` is below 2^-20 (2^-40 in float64) y does not say what xhat was: it is taken as 0, and
+    grad_input and grad_weight lack what it would have given.
+
+    Parameters
+    ----------
+    grad_out
+        Gradient arriving at y, of y's shape and type.
+    y, rstd
+        As ``layer_norm(..., return_stats=True)`` returned them.
+    normalized_shape, weight, bias, axis, zero_centered
+        As given to ``layer_norm``; weight and bias of y's type, or float32 for a 16-bit y.
+    output_mask, out, accumulate
+        As in ``layer_norm_backward``; grad_input may be grad_out or y itself, and has y's type.
+
+    Returns
+    -------
+    (grad_input, grad_weight, grad_bias)
+        As ``layer_norm_backward``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As ``layer_norm_backward``.
+
+    """
+    norm = look_at(LAYER, y, normalized_shape, weight, bias, axis, name="y")
+    grads = _backward_from_y(norm, grad_out, rstd, output_mask, out, flags(zero_centered, accumulate=accumulate))
+    return grads[0], grads[1], grads[2]
 
 
-def _one_matrix(rows: Array) -> Array:
-    """Rows behind one stride; a copy where they have more, since the sums over rows are one call."""
-    matrix = _as_matrix(rows)
-    return rows.reshape(math.prod(rows.shape[:-1]), rows.shape[-1]) if matrix is None else matrix
+def _backward_from_y(
+    norm: Norm,
+    grad_out: object,
+    rstd: object,
+    output_mask: Sequence[bool],
+    out: Sequence[Array | None] | None,
+    flags: int,
+) -> list[Array | None]:
+    y = norm.x
+    dy = arguments.tensor("grad_out", grad_out, [arguments.type_name(y.dtype)], owner="y")
+    arguments.same_shape("grad_out", dy, y.shape, "y")
+    rstds = arguments.statistic("rstd", rstd, y, norm.stat_shape, norm.function)
+    read = {"grad_out": dy, "y": y, "rstd": rstds, "weight": norm.weight, "bias": norm.bias}
+    return backward("backward_from_y", norm, read, output_mask, out, flags)
 
 
 @overload
@@ -388,6 +310,8 @@ def rms_norm(
     out: Array | None = ...,
     dtype: Any = ...,
     return_stats: Literal[False] = ...,
+    zero_centered: bool = ...,
+    round_steps: bool = ...,
 ) -> Array: ...
 @overload
 def rms_norm(
@@ -400,6 +324,8 @@ def rms_norm(
     out: Array | None = ...,
     dtype: Any = ...,
     return_stats: Literal[True],
+    zero_centered: bool = ...,
+    round_steps: bool = ...,
 ) -> tuple[Array, Array]: ...
 def rms_norm(
     input: object,
@@ -411,6 +337,8 @@ def rms_norm(
     out: Array | None = None,
     dtype: Any = None,
     return_stats: bool = False,
+    zero_centered: bool = False,
+    round_steps: bool = False,
 ) -> Array | tuple[Array, Array]:
     """Divide each example by its root mean square: ``x / sqrt(mean(x * x) + eps) * weight``.
 
@@ -419,7 +347,7 @@ def rms_norm(
 
     Parameters
     ----------
-    input, normalized_shape, weight, axis, out, dtype
+    input, normalized_shape, weight, axis, out, dtype, zero_centered, round_steps
         As in ``layer_norm``.
     eps
         Added to the mean of the squares, inside the root. None is the machine epsilon of input's type, as in PyTorch:
@@ -439,10 +367,11 @@ def rms_norm(
 
     """
     if axis is None and dtype is None:
-        result = _plain_rms_norm(input, normalized_shape, weight, eps, out, return_stats)
+        result = _plain_rms_norm(input, normalized_shape, weight, eps, out, return_stats, zero_centered, round_steps)
         if result is not None:
             return result
-    y, _, rstd = _forward(RMS, input, normalized_shape, weight, None, eps, axis, out, dtype, return_stats)
+    norm = look_at(RMS, input, normalized_shape, weight, axis=axis)
+    y, _, rstd = _forward(norm, eps, out, dtype, return_stats, flags(zero_centered, round_steps))
     return y if rstd is None else (y, rstd)
 
 
@@ -456,6 +385,8 @@ def rms_norm_backward(
     *,
     axis: int | Sequence[int] | None = None,
     out: Sequence[Array | None] | None = None,
+    zero_centered: bool = False,
+    accumulate: bool = False,
 ) -> tuple[Array | None, Array | None]:
     """Gradients of rms_norm.
 
@@ -466,7 +397,7 @@ def rms_norm_backward(
 
     Parameters
     ----------
-    grad_out, input, normalized_shape, weight, axis, output_mask, out
+    grad_out, input, normalized_shape, weight, output_mask, axis, out, zero_centered, accumulate
         As in ``layer_norm_backward``, without the bias.
     rstd
         As ``rms_norm(..., return_stats=True)`` returned it.
@@ -474,7 +405,7 @@ def rms_norm_backward(
     Returns
     -------
     (grad_input, grad_weight)
-        None where masked. grad_weight has normalized_shape; it is float32 for 16-bit inputs.
+        None where masked. grad_weight has weight's shape, or normalized_shape; it is float32 for 16-bit inputs.
 
     Raises
     ------
@@ -482,6 +413,44 @@ def rms_norm_backward(
         As ``layer_norm_backward``.
 
     """
-    names = ("input", "weight")
-    grads = _backward(RMS, names, grad_out, input, normalized_shape, None, rstd, weight, None, output_mask, axis, out)
+    norm = look_at(RMS, input, normalized_shape, weight, axis=axis)
+    grads = _backward(norm, grad_out, None, rstd, output_mask, out, flags(zero_centered, accumulate=accumulate))
+    return grads[0], grads[1]
+
+
+def rms_norm_backward_from_y(
+    grad_out: object,
+    y: object,
+    normalized_shape: int | Sequence[int] | None,
+    rstd: object,
+    weight: object = None,
+    output_mask: Sequence[bool] = (True, True),
+    *,
+    axis: int | Sequence[int] | None = None,
+    out: Sequence[Array | None] | None = None,
+    zero_centered: bool = False,
+    accumulate: bool = False,
+) -> tuple[Array | None, Array | None]:
+    """Gradients of rms_norm for who keeps its result y and not its input.
+
+    As ``rms_norm_backward`` with ``xhat = y / weight``; the rest is as in ``layer_norm_backward_from_y``.
+
+    Parameters
+    ----------
+    grad_out, y, normalized_shape, rstd, weight, output_mask, axis, out, zero_centered, accumulate
+        As in ``layer_norm_backward_from_y``, without the bias.
+
+    Returns
+    -------
+    (grad_input, grad_weight)
+        As ``rms_norm_backward``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As ``layer_norm_backward``.
+
+    """
+    norm = look_at(RMS, y, normalized_shape, weight, axis=axis, name="y")
+    grads = _backward_from_y(norm, grad_out, rstd, output_mask, out, flags(zero_centered, accumulate=accumulate))
     return grads[0], grads[1]

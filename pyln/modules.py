@@ -2,87 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from pyln import _arguments as arguments
-from pyln import _core, _dlpack
+from pyln import _core
 from pyln._arguments import Array
+from pyln._layer import Layer
 from pyln.functional import layer_norm, layer_norm_backward, rms_norm, rms_norm_backward
+from pyln.groups import group_norm, group_norm_backward, instance_norm, instance_norm_backward
 
 _layer_norm_keeping = _core.layer_norm_keeping
 
 
-class _Norm:
-    """What the layers below have in common: parameters, their gradients, and what the last forward kept."""
-
-    def __init__(
-        self, normalized_shape: int | Sequence[int], eps: float | None, has_weight: bool, has_bias: bool, dtype: Any
-    ) -> None:
-        self.normalized_shape = arguments.shape_tuple("normalized_shape", normalized_shape)
-        self.elementwise_affine = has_weight
-        self.dtype = arguments.element_type("dtype", dtype)
-        self.eps = None if eps is None else arguments.epsilon(eps, self.dtype)
-        self.weight: Array | None = np.ones(self.normalized_shape, self.dtype) if has_weight else None
-        self.bias: Array | None = np.zeros(self.normalized_shape, self.dtype) if has_bias else None
-        self.weight_grad: Array | None = None
-        self.bias_grad: Array | None = None
-        self._saved: tuple[Any, ...] | None = None  # the input, and the statistics or what holds them
-
-    def _input(self, input: object, out: Array | None) -> Array:
-        """The input as an array that backward can come back to."""
-        name = arguments.type_name(self.dtype)
-        allowed = ["float32", "float16", "bfloat16"] if name == "float32" else [name]
-        x = arguments.tensor("input", input, allowed, owner=f"a layer of {name}")
-        if out is not None and np.may_share_memory(x, out):
-            arguments.distinct({"out": out}, {"input": x})
-        return x
-
-    def _last(self) -> tuple[Any, ...]:
-        if self._saved is None:
-            raise RuntimeError("backward: call the layer on an input first")
-        return self._saved
-
-    def zero_grad(self) -> None:
-        """Forget the gradients of the parameters."""
-        self.weight_grad = None
-        self.bias_grad = None
-
-    def _parameters(self) -> dict[str, Array]:
-        return {name: p for name, p in (("weight", self.weight), ("bias", self.bias)) if p is not None}
-
-    def state_dict(self) -> dict[str, Array]:
-        """Return copies of the parameters, by name."""
-        return {name: value.copy() for name, value in self._parameters().items()}
-
-    def load_state_dict(self, state_dict: Mapping[str, object]) -> None:
-        """Copy parameters in: arrays, or anything NumPy reads as one, such as torch's tensors.
-
-        Raises
-        ------
-        ValueError
-            A parameter is missing or unexpected, or has another shape; nothing has changed then.
-
-        """
-        own = self._parameters()
-        missing, unexpected = sorted(own.keys() - state_dict.keys()), sorted(state_dict.keys() - own.keys())
-        if missing or unexpected:
-            raise ValueError(f"state_dict: missing {missing}, unexpected {unexpected}")
-        new = {name: _dlpack.as_array(f"state_dict[{name!r}]", state_dict[name]) for name in own}
-        for name, value in new.items():
-            if value.shape != self.normalized_shape:
-                raise ValueError(
-                    f"state_dict[{name!r}]: expected shape {list(self.normalized_shape)}, got {list(value.shape)}"
-                )
-            if value.dtype.kind not in "fiu" and arguments.type_name(value.dtype) != "bfloat16":
-                raise TypeError(f"state_dict[{name!r}]: expected numbers, got {value.dtype}")
-        for name, value in new.items():
-            own[name][...] = value
-
-
-class LayerNorm(_Norm):
+class LayerNorm(Layer):
     """Normalizes over the last axes, with weight and bias of their shape.
 
     Parameters
@@ -97,6 +31,8 @@ class LayerNorm(_Norm):
         Whether there is a bias beside the weight.
     dtype
         Of parameters and inputs: float32, float64, float16 or bfloat16. A layer of float32 takes 16-bit inputs too.
+    zero_centered
+        Whether the weight is stored without its 1, and so zeros at first.
 
     Attributes
     ----------
@@ -116,9 +52,12 @@ class LayerNorm(_Norm):
         elementwise_affine: bool = True,
         bias: bool = True,
         dtype: Any = "float32",
+        zero_centered: bool = False,
     ) -> None:
-        has_weight = bool(elementwise_affine)
-        super().__init__(normalized_shape, eps, has_weight, has_weight and bool(bias), dtype)
+        self.normalized_shape = arguments.shape_tuple("normalized_shape", normalized_shape)
+        self.elementwise_affine = bool(elementwise_affine)
+        has_bias = self.elementwise_affine and bool(bias)
+        super().__init__(self.normalized_shape, eps, self.elementwise_affine, has_bias, dtype, zero_centered)
 
     def __call__(self, input: object, *, out: Array | None = None) -> Array:
         """Return y for an input of shape ``(*, *normalized_shape)``, and remember what ``backward`` needs.
@@ -126,14 +65,23 @@ class LayerNorm(_Norm):
         out may be an array to write y into, but not the input itself: ``backward`` needs that.
         """
         if self.weight is not None:  # the plain call looks at its type
-            result = _layer_norm_keeping(input, self.normalized_shape, self.weight, self.bias, self.eps, out)
+            result = _layer_norm_keeping(
+                input, self.normalized_shape, self.weight, self.bias, self.eps, out, self.zero_centered
+            )
             if result is not None:
                 y, kept = result
                 self._saved = input, kept, None
                 return y
         x = self._input(input, out)
         y, mean, rstd = layer_norm(
-            x, self.normalized_shape, self.weight, self.bias, self.eps, out=out, return_stats=True
+            x,
+            self.normalized_shape,
+            self.weight,
+            self.bias,
+            self.eps,
+            out=out,
+            return_stats=True,
+            zero_centered=self.zero_centered,
         )
         self._saved = x, mean, rstd
         return y
@@ -153,22 +101,29 @@ class LayerNorm(_Norm):
         if isinstance(mean, _core.Statistics):
             mean, rstd = mean.arrays(x.shape[: x.ndim - len(self.normalized_shape)] + (1,) * len(self.normalized_shape))
         mask = (True, self.weight is not None, self.bias is not None)
-        grad_input, grad_weight, grad_bias = layer_norm_backward(
-            grad_out, x, self.normalized_shape, mean, rstd, self.weight, self.bias, mask
+        grads = layer_norm_backward(
+            grad_out,
+            x,
+            self.normalized_shape,
+            mean,
+            rstd,
+            self.weight,
+            self.bias,
+            mask,
+            zero_centered=self.zero_centered,
+            **self._sums(),
         )
-        self.weight_grad = _accumulated(self.weight_grad, grad_weight)
-        self.bias_grad = _accumulated(self.bias_grad, grad_bias)
-        assert grad_input is not None
-        return grad_input
+        return self._keep(grads)
 
     def __repr__(self) -> str:
         return (
             f"LayerNorm({self.normalized_shape}, eps={self.eps}, "
-            f"elementwise_affine={self.elementwise_affine}, bias={self.bias is not None})"
+            f"elementwise_affine={self.elementwise_affine}, bias={self.bias is not None}"
+            f"{', zero_centered=True' if self.zero_centered else ''})"
         )
 
 
-class RMSNorm(_Norm):
+class RMSNorm(Layer):
     """Divides by the root mean square over the last axes, with a weight of their shape.
 
     Parameters
@@ -179,7 +134,7 @@ class RMSNorm(_Norm):
         Added to the mean of the squares, inside the root; None is the machine epsilon of the input's type.
     elementwise_affine
         Whether there is a weight (ones at first).
-    dtype
+    dtype, zero_centered
         As in ``LayerNorm``.
 
     Attributes
@@ -197,13 +152,24 @@ class RMSNorm(_Norm):
         eps: float | None = None,
         elementwise_affine: bool = True,
         dtype: Any = "float32",
+        zero_centered: bool = False,
     ) -> None:
-        super().__init__(normalized_shape, eps, bool(elementwise_affine), False, dtype)
+        self.normalized_shape = arguments.shape_tuple("normalized_shape", normalized_shape)
+        self.elementwise_affine = bool(elementwise_affine)
+        super().__init__(self.normalized_shape, eps, self.elementwise_affine, False, dtype, zero_centered)
 
     def __call__(self, input: object, *, out: Array | None = None) -> Array:
         """Return y, and remember what ``backward`` needs; out as in ``LayerNorm``."""
         x = self._input(input, out)
-        y, rstd = rms_norm(x, self.normalized_shape, self.weight, self.eps, out=out, return_stats=True)
+        y, rstd = rms_norm(
+            x,
+            self.normalized_shape,
+            self.weight,
+            self.eps,
+            out=out,
+            return_stats=True,
+            zero_centered=self.zero_centered,
+        )
         self._saved = x, rstd
         return y
 
@@ -219,16 +185,198 @@ class RMSNorm(_Norm):
 
         """
         x, rstd = self._last()
-        grad_input, grad_weight = rms_norm_backward(
-            grad_out, x, self.normalized_shape, rstd, self.weight, (True, self.weight is not None)
+        grads = rms_norm_backward(
+            grad_out,
+            x,
+            self.normalized_shape,
+            rstd,
+            self.weight,
+            (True, self.weight is not None),
+            zero_centered=self.zero_centered,
+            **self._sums(2),
         )
-        self.weight_grad = _accumulated(self.weight_grad, grad_weight)
-        assert grad_input is not None
-        return grad_input
+        return self._keep(grads)
 
     def __repr__(self) -> str:
-        return f"RMSNorm({self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine})"
+        return (
+            f"RMSNorm({self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}"
+            f"{', zero_centered=True' if self.zero_centered else ''})"
+        )
 
 
-def _accumulated(total: Array | None, grad: Array | None) -> Array | None:
-    return grad if total is None or grad is None else total + grad
+class GroupNorm(Layer):
+    """Normalizes over groups of channels, with weight and bias for each channel.
+
+    Parameters
+    ----------
+    num_groups
+        A divisor of num_channels.
+    num_channels
+        Size of the input's second axis.
+    eps, dtype, bias
+        As in ``LayerNorm``.
+    affine
+        Whether there are a weight (ones at first) and a bias (zeros).
+
+    Attributes
+    ----------
+    weight, bias
+        Arrays of shape (num_channels,), or None.
+    weight_grad, bias_grad
+        As in ``LayerNorm``.
+
+    """
+
+    eps: float
+
+    def __init__(
+        self,
+        num_groups: int,
+        num_channels: int,
+        eps: float = 1e-5,
+        affine: bool = True,
+        dtype: Any = "float32",
+        *,
+        bias: bool = True,
+    ) -> None:
+        self.num_groups = arguments.integer("num_groups", num_groups)
+        self.num_channels = arguments.integer("num_channels", num_channels)
+        if self.num_groups <= 0 or self.num_channels < 0 or self.num_channels % self.num_groups != 0:
+            raise ValueError(f"num_channels ({num_channels}) must be divisible by num_groups ({num_groups})")
+        self.affine = bool(affine)
+        super().__init__((self.num_channels,), eps, self.affine, self.affine and bool(bias), dtype)
+
+    def __call__(self, input: object, *, out: Array | None = None) -> Array:
+        """Return y for an input of shape ``(N, num_channels, *)``, and remember what ``backward`` needs.
+
+        out as in ``LayerNorm``.
+        """
+        x = self._input(input, out)
+        y, mean, rstd = group_norm(x, self.num_groups, self.weight, self.bias, self.eps, out=out, return_stats=True)
+        self._saved = x, mean, rstd
+        return y
+
+    forward = __call__
+
+    def backward(self, grad_out: object) -> Array:
+        """Return the gradient of the last input, and add to ``weight_grad`` and ``bias_grad``.
+
+        Raises
+        ------
+        RuntimeError
+            There was no forward before.
+
+        """
+        x, mean, rstd = self._last()
+        mask = (True, self.weight is not None, self.bias is not None)
+        return self._keep(
+            group_norm_backward(grad_out, x, self.num_groups, mean, rstd, self.weight, mask, **self._sums())
+        )
+
+    def __repr__(self) -> str:
+        return (
+            f"GroupNorm({self.num_groups}, {self.num_channels}, eps={self.eps}, affine={self.affine}, "
+            f"bias={self.bias is not None})"
+        )
+
+
+class _InstanceNorm(Layer):
+    """Normalizes each channel of each example, with weight and bias for each channel.
+
+    Parameters
+    ----------
+    num_features
+        The number of channels.
+    eps, dtype, bias
+        As in ``LayerNorm``.
+    affine
+        Whether there are a weight (ones at first) and a bias (zeros).
+
+    Attributes
+    ----------
+    weight, bias
+        Arrays of shape (num_features,), or None.
+    weight_grad, bias_grad
+        As in ``LayerNorm``.
+
+    """
+
+    eps: float
+    _spatial: int  # axes behind the channels
+
+    def __init__(
+        self, num_features: int, eps: float = 1e-5, affine: bool = False, dtype: Any = "float32", *, bias: bool = True
+    ) -> None:
+        self.num_features = arguments.integer("num_features", num_features)
+        self.affine = bool(affine)
+        super().__init__((self.num_features,), eps, self.affine, self.affine and bool(bias), dtype)
+
+    def __call__(self, input: object, *, out: Array | None = None) -> Array:
+        """Return y for an input with or without an axis of examples, and remember what ``backward`` needs.
+
+        out as in ``LayerNorm``.
+        """
+        x = self._input(input, out)
+        batched = self._spatial + 2
+        if x.ndim not in (batched - 1, batched):
+            raise ValueError(f"expected {batched - 1}D or {batched}D input (got {x.ndim}D input)")
+        axis = x.ndim - self._spatial - 1
+        if x.shape[axis] != self.num_features:
+            self._refuse(axis, x.shape[axis])
+        if out is not None:
+            out = arguments.output("out", out, x.shape, x.dtype, arguments.companions(x.dtype))
+        given = x if axis == 1 else x[None]
+        place = out if axis == 1 or out is None else out[None]
+        y, mean, rstd = instance_norm(given, self.weight, self.bias, self.eps, out=place, return_stats=True)
+        self._saved = given, mean, rstd, x.shape
+        return out if out is not None else y if axis == 1 else y[0]
+
+    forward = __call__
+
+    def _refuse(self, axis: int, size: int) -> None:
+        if self.affine:
+            raise ValueError(
+                f"expected input's size at dim={axis} to match num_features ({self.num_features}), but got: {size}."
+            )
+        warnings.warn(
+            f"input's size at dim={axis} does not match num_features, which is not used because affine=False",
+            stacklevel=3,
+        )
+
+    def backward(self, grad_out: object) -> Array:
+        """Return the gradient of the last input, and add to ``weight_grad`` and ``bias_grad``.
+
+        Raises
+        ------
+        RuntimeError
+            There was no forward before.
+
+        """
+        x, mean, rstd, shape = self._last()
+        dy = arguments.tensor("grad_out", grad_out, arguments.companions(x.dtype))
+        arguments.same_shape("grad_out", dy, shape, "input")
+        mask = (True, self.weight is not None, self.bias is not None)
+        dy = dy if dy.ndim == x.ndim else dy[None]
+        grad_input = self._keep(instance_norm_backward(dy, x, mean, rstd, self.weight, mask, **self._sums()))
+        return grad_input if len(shape) == x.ndim else grad_input[0]
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}({self.num_features}, eps={self.eps}, affine={self.affine}, "
+            f"bias={self.bias is not None})"
+        )
+
+
+class InstanceNorm1d(_InstanceNorm):
+    __doc__ = _InstanceNorm.__doc__
+    _spatial = 1
+
+
+class InstanceNorm2d(_InstanceNorm):
+    __doc__ = _InstanceNorm.__doc__
+    _spatial = 2
+
+
+class InstanceNorm3d(_InstanceNorm):
+    __doc__ = _InstanceNorm.__doc__
+    _spatial = 3

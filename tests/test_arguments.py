@@ -44,7 +44,14 @@ FORWARD = [
         ValueError,
         r"Expected weight to be of same shape as normalized_shape, but got weight of shape \[4\]",
     ),
-    (dict(bias=np.ones((1, 5), "f4")), ValueError, "Expected bias to be of same shape"),
+    (
+        dict(bias=np.ones((2, 5), "f4")),
+        ValueError,
+        r"Expected bias to be of same shape .* bias of shape \[2, 5\] and normalized_shape = \[5\]; one for each example",
+    ),
+    (dict(bias=np.ones((1, 1, 5), "f4")), ValueError, "Expected bias to be of same shape"),
+    (dict(weight=np.ones((4, 1), "f4")), ValueError, "Expected weight to be of same shape"),
+    (dict(weight=W, bias=W.astype("f2"), input=X.astype("f2")), TypeError, "bias: expected float32 as weight has"),
     # element types
     (dict(input=X.astype("c8")), TypeError, "input: expected float32, float64, float16 or bfloat16, got complex64"),
     (dict(input=X.astype(int)), TypeError, "input: expected float32, float64, float16 or bfloat16, got int64"),

@@ -29,6 +29,14 @@ def equal(got: Sequence[Array | None], expected: Sequence[Array | None]) -> bool
     return all(a is b is None or np.array_equal(a, b, equal_nan=True) for a, b in zip(got, expected, strict=True))
 
 
+def agree(got: Sequence[Array], expected: Sequence[Array]) -> None:
+    """grad_input bit for bit; the sums over rows, whose order follows the memory, to a few units in the last place."""
+    np.testing.assert_array_equal(got[0], expected[0])
+    for total, other in zip(got[1:], expected[1:], strict=True):
+        bound = 64 * np.finfo(total.dtype).eps * max(1, abs(other).max(initial=0))
+        np.testing.assert_allclose(total, other, rtol=0, atol=bound)
+
+
 # ---- Parity with PyTorch, and with the meaning of a gradient ----
 
 
@@ -132,9 +140,10 @@ def test_axis(rng: Generator, dtype: np.dtype, axis: int | Sequence[int]) -> Non
     dx, dgamma, dbeta = plain(np.moveaxis(dy, axes, last), np.moveaxis(x, axes, last), len(axes), weight)
     expected = np.moveaxis(dx, last, axes), dgamma, dbeta
     _, mean, rstd = pyln.layer_norm(x, None, eps=EPS, axis=axis, return_stats=True)
-    assert equal(pyln.layer_norm_backward(dy, x, None, mean, rstd, weight, axis=axis), expected)
+    agree(pyln.layer_norm_backward(dy, x, None, mean, rstd, weight, axis=axis), expected)
     got = pyln.layer_norm_backward(dy, x, None, mean, rstd, weight, axis=axis, out=(x, None, None))
-    assert got[0] is x and equal(got, expected)
+    assert got[0] is x
+    agree(got, expected)
 
 
 @pytest.mark.parametrize("k", [1, 2, 4])
@@ -148,7 +157,7 @@ def test_layout(rng: Generator, dtype: np.dtype, name: str, k: int) -> None:
     for dy, inputs in ((other, x), (x, other), (x, x)):
         _, mean, rstd = pyln.layer_norm(inputs, row, eps=EPS, return_stats=True)
         got = pyln.layer_norm_backward(dy, inputs, row, mean, rstd, weight)
-        assert equal(got, plain(dy, inputs, k, weight))
+        agree(got, plain(dy, inputs, k, weight))
         assert np.array_equal(x, before)
 
 
@@ -165,7 +174,8 @@ def test_in_place_of_any_layout(rng: Generator, dtype: np.dtype, name: str, k: i
         expected = plain(dy, x, k)
         _, mean, rstd = pyln.layer_norm(x, row, eps=EPS, return_stats=True)
         got = pyln.layer_norm_backward(dy, x, row, mean, rstd, out=(target, None, None))
-        assert got[0] is target and equal(got, expected)
+        assert got[0] is target
+        agree(got, expected)
 
 
 def test_statistics_and_weight_of_any_stride(rng: Generator, dtype: np.dtype) -> None:

@@ -116,6 +116,9 @@ OTHERS = {
     "shape of NumPy ints": {"normalized_shape": (np.int64(COLS),)},
     "shape of a bool": {"normalized_shape": True},
     "shape of text": {"normalized_shape": "24"},
+    "weight for each row": {"weight": np.linspace(0, 1, ROWS * COLS, dtype="f4").reshape(ROWS, COLS)},
+    "weight stored without its 1": {"zero_centered": True},
+    "steps rounded": {"round_steps": True, "zero_centered": np.True_},
     "both axes": {"normalized_shape": (ROWS, COLS)},
     "out of another shape": {"out": np.empty((ROWS, COLS + 1), "f4")},
     "out of another type": {"out": np.empty((ROWS, COLS))},
@@ -188,6 +191,11 @@ BACKWARD = {
     "out of two": lambda a: a | {"out": (None, None)},
     "out strided": lambda a: a | {"out": (None, np.empty(2 * COLS, "f4")[::2], None)},
     "out is grad_out": lambda a: a | {"out": (a["grad_out"], None, None)},
+    "accumulate": lambda a: (
+        a | {"out": (None, a["weight"] + 1, a["bias"] + 2), "accumulate": True, "zero_centered": True}
+    ),
+    "accumulate in part": lambda a: a | {"out": (None, a["weight"] + 1, None), "accumulate": True},
+    "accumulate nothing": lambda a: a | {"output_mask": (True, False, False), "accumulate": True},
     "out overlaps": lambda a: a | {"out": (a["input"], a["input"][0], None)},
 }
 
@@ -207,11 +215,14 @@ def test_backward_other_arguments(kind, careful):
 def test_plain_calls_take_the_short_cut(monkeypatch):
     """Or its tests would compare the careful path with itself."""
     x, dy, weight, bias = arrays()
-    y, mean, rstd = _core.layer_norm(x, (COLS,), weight, bias, 1e-5, None, True)
-    assert _core.layer_norm(x, (COLS,), None, None, 1e-5, y, False) is y
-    assert _core.layer_norm(x.T, (ROWS,), None, None, 1e-5, None, False) is None
-    assert _core.layer_norm_backward(dy, x, COLS, mean, rstd, weight, bias, (True, True, True), None) is not None
-    monkeypatch.setattr(functional, "_Layout", None)
+    y, mean, rstd = _core.layer_norm(x, (COLS,), weight, bias, 1e-5, None, True, False, False)
+    assert _core.layer_norm(x, (COLS,), None, None, 1e-5, y, False, False, False) is y
+    assert _core.layer_norm(x.T, (ROWS,), None, None, 1e-5, None, False, False, False) is None
+    every = (True, True, True)
+    grads = _core.layer_norm_backward(dy, x, COLS, mean, rstd, weight, bias, every, None, False, False)
+    assert grads is not None
+    assert _core.layer_norm_backward(dy, x, COLS, mean, rstd, weight, bias, every, grads, True, True) is not None
+    monkeypatch.setattr(functional, "look_at", None)
     layer = pyln.LayerNorm(COLS)
     layer(x, out=y)
     layer.backward(dy)
@@ -239,7 +250,8 @@ def test_layer_keeps_what_backward_needs():
 
 def test_signature_is_that_of_the_documented_function():
     names = ["input", "normalized_shape", "weight", "bias", "eps", "axis", "out", "dtype", "return_stats"]
-    assert list(inspect.signature(pyln.layer_norm).parameters) == names
+    options = ["zero_centered", "round_steps"]
+    assert list(inspect.signature(pyln.layer_norm).parameters) == names + options
 
 
 def test_nothing_leaks():

@@ -1,0 +1,286 @@
+"""Rows in several pieces: moments and grad_moments, merged and applied, are as right as calls on whole rows."""
+
+import itertools
+
+import ml_dtypes
+import numpy as np
+import pytest
+import reference
+from differences import assert_same
+
+import pyln
+
+pytestmark = pytest.mark.usefixtures("isa")
+
+Array = np.ndarray
+Generator = np.random.Generator
+LONG = np.longdouble
+
+F16, BF16, F32, F64 = (np.dtype(t) for t in (np.float16, ml_dtypes.bfloat16, np.float32, np.float64))
+EPS = 2.0**-20
+
+
+def cut(rng: Generator, cols: int, count: int) -> list[slice]:
+    """Pieces of all sizes that follow each other."""
+    ends = sorted(int(i) for i in rng.choice(np.arange(1, cols), count - 1, replace=False))
+    return [slice(a, b) for a, b in itertools.pairwise([0, *ends, cols])]
+
+
+def merged(values: list, merge: object, in_pairs: bool) -> object:
+    """One after the other, or as a tree."""
+    while len(values) > 1:
+        first = (
+            [merge(a, b) for a, b in zip(values[::2], values[1::2], strict=False)] if in_pairs else [merge(*values[:2])]
+        )
+        values = first + (values[len(values) // 2 * 2 :] if in_pairs else values[2:])
+    return values[0]
+
+
+class Pieces:
+    """Forward and backward of rows that were cut."""
+
+    def __init__(
+        self, x: Array, dy: Array, weight: Array, bias: Array, slices: list[slice], rms: bool, tree: bool
+    ) -> None:
+        self.moments = merged([pyln.moments(x[:, s], rms=rms) for s in slices], pyln.merge_moments, tree)
+        self.y = np.concatenate(
+            [pyln.apply_moments(x[:, s], self.moments, weight[s], bias[s], EPS) for s in slices], axis=1
+        )
+        parts = [pyln.grad_moments(dy[:, s], x[:, s], self.moments, weight[s], EPS) for s in slices]
+        self.grad_moments = merged(parts, pyln.merge_grad_moments, tree)
+        grads = [
+            pyln.apply_grad_moments(dy[:, s], x[:, s], self.moments, self.grad_moments, weight[s], EPS) for s in slices
+        ]
+        self.dx, self.dgamma, self.dbeta = (np.concatenate(g, axis=-1) for g in zip(*grads, strict=True))
+
+
+def exact(x: Array, dy: Array, weight: Array, bias: Array, rms: bool) -> tuple[Array, ...]:
+    """y, dx, dgamma, dbeta and xhat in long double."""
+    if not rms:
+        forward = reference.forward(x, weight, bias, EPS)
+        backward = reference.backward(dy, x, weight, EPS)
+        return forward.y, backward.dx, backward.dgamma, backward.dbeta, forward.xhat
+    wide = x.astype(LONG)
+    rstd = 1 / np.sqrt(reference.row_mean(wide * wide) + LONG(EPS))
+    xhat, g = wide * rstd, dy.astype(LONG) * weight
+    dx = rstd * (g - xhat * reference.row_mean(g * xhat))
+    return xhat * weight + bias, dx, (dy * xhat).sum(0), dy.sum(0, dtype=LONG), xhat
+
+
+@pytest.mark.parametrize("rms", [False, True])
+@pytest.mark.parametrize("count", range(2, 8))
+@pytest.mark.parametrize("offset", [0.0, 1e2, 1e4, 1e6])
+def test_pieces_are_as_right_as_the_whole(
+    rng: Generator, dtype: np.dtype, offset: float, count: int, rms: bool
+) -> None:
+    u = np.finfo(dtype).eps / 2
+    for cols, tree in ((9, False), (100, True), (768, False), (5003, True)):
+        x = (rng.standard_normal((6, cols)) + offset).astype(dtype)
+        dy = rng.standard_normal((6, cols)).astype(dtype)
+        weight, bias = rng.standard_normal((2, cols)).astype(dtype)
+        got = Pieces(x, dy, weight, bias, cut(rng, cols, count), rms, tree)
+        y, dx, dgamma, dbeta, xhat = exact(x, dy, weight, bias, rms)
+        assert got.moments.count == got.grad_moments.count == cols
+        assert (abs(got.y - y) <= 4 * u * (np.maximum(abs(xhat), 1) * abs(weight) + abs(bias))).all()
+        assert (abs(got.dx - dx) <= 8 * u * scale_of(x, dy, weight, dx, rms)).all()
+        terms = (abs(dy) * np.maximum(abs(xhat), 1)).sum(0)
+        assert (abs(got.dgamma - dgamma) <= 4 * u * terms).all()
+        assert (abs(got.dbeta - dbeta) <= 4 * u * abs(dy).sum(0)).all()
+
+
+def scale_of(x: Array, dy: Array, weight: Array, dx: Array, rms: bool) -> Array:
+    """The largest dx of each row; of RMS norm, which may cancel all of g, the largest g * rstd."""
+    if not rms:
+        return abs(dx).max(1, keepdims=True)
+    rstd = 1 / np.sqrt(reference.row_mean(x.astype(LONG) ** 2) + LONG(EPS))
+    return rstd * abs(dy * weight).max(1, keepdims=True)
+
+
+@pytest.mark.parametrize("exponent", [-100, -60, 60, 100])
+@pytest.mark.parametrize("rms", [False, True])
+def test_squares_that_vanish_or_overflow(rng: Generator, dtype: np.dtype, exponent: int, rms: bool) -> None:
+    """Also a piece of small numbers beside one of large ones."""
+    exponent = exponent if dtype == F32 else 9 * exponent
+    x = rng.standard_normal((5, 300)).astype(dtype)
+    for sizes in ((exponent, exponent), (exponent, 0), (0, exponent)):
+        scaled = x.copy()
+        for s, size in zip((slice(0, 100), slice(100, 300)), sizes, strict=True):
+            scaled[:, s] = np.ldexp(x[:, s], size)
+        parts = [pyln.moments(scaled[:, s], rms=rms) for s in (slice(0, 100), slice(100, 300))]
+        both = pyln.merge_moments(*parts)
+        norm = pyln.rms_norm if rms else pyln.layer_norm
+        got = np.hstack([pyln.apply_moments(scaled[:, s], both, eps=0.0) for s in (slice(0, 100), slice(100, 300))])
+        expected = norm(scaled, 300, eps=0.0)
+        bound = 8 * np.finfo(dtype).eps * np.maximum(abs(expected), 1)
+        assert (abs(got - expected) <= bound).all()
+        assert (np.frexp(both.scale)[0] == 0.5).all()
+
+
+def test_moments_of_whole_rows(rng: Generator, dtype: np.dtype) -> None:
+    x = (rng.standard_normal((4, 300)) + 1e4).astype(dtype)
+    whole = pyln.moments(x)
+    wide = x.astype(LONG)
+    u = np.finfo(dtype).eps / 2
+    assert whole.count == 300 and not whole.rms
+    assert whole.mean.shape == whole.var.shape == whole.scale.shape == (4, 1)
+    assert whole.mean.dtype == dtype
+    assert (abs(whole.mean - wide.mean(1, keepdims=True)) <= 2 * u * abs(whole.mean)).all()
+    np.testing.assert_allclose(whole.var, wide.var(1, keepdims=True).astype(dtype), rtol=4 * u)
+    np.testing.assert_allclose(
+        whole.mean.astype(LONG) + whole.mean_lost, wide.mean(1, keepdims=True), rtol=float(u) ** 1.5
+    )
+    squares = pyln.moments(x, rms=True)
+    assert squares.rms and not squares.mean.any() and not squares.mean_lost.any()
+    np.testing.assert_allclose(squares.var, (wide * wide).mean(1, keepdims=True).astype(dtype), rtol=4 * u)
+    np.testing.assert_array_equal(pyln.apply_moments(x, whole), pyln.layer_norm(x, 300))
+
+
+@pytest.mark.parametrize("half", [F16, BF16], ids=str)
+def test_16_bits_are_float32_rounded_once(rng: Generator, half: np.dtype) -> None:
+    x, dy = (rng.standard_normal((5, 70)).astype(half) for _ in range(2))
+    for param_type, y_type in itertools.product((half, F32), (half, F32)):
+        weight, bias = (rng.standard_normal(70).astype(param_type) for _ in range(2))
+        moments, wide = pyln.moments(x), pyln.moments(x.astype(F32))
+        assert_same(moments.values, wide.values)
+        y = pyln.apply_moments(x, moments, weight, bias, dtype=y_type)
+        expected = pyln.apply_moments(x.astype(F32), wide, weight.astype(F32), bias.astype(F32))
+        assert_same(y, expected.astype(y_type))
+        got = pyln.grad_moments(dy, x, moments, weight)
+        grad_moments = pyln.grad_moments(dy.astype(F32), x.astype(F32), wide, weight.astype(F32))
+        assert_same(got.values, grad_moments.values)
+        grads = pyln.apply_grad_moments(dy, x, moments, got, weight)
+        wide_grads = pyln.apply_grad_moments(dy.astype(F32), x.astype(F32), wide, got, weight.astype(F32))
+        assert_same(grads[0], wide_grads[0].astype(half))
+        assert_same(grads[1], wide_grads[1])
+
+
+@pytest.mark.parametrize("axis", [0, 1, -1, (1, 2), (0, 1, 2)])
+@pytest.mark.parametrize("rms", [False, True])
+def test_any_axis_and_layout(rng: Generator, dtype: np.dtype, axis: int | tuple[int, ...], rms: bool) -> None:
+    x, dy = rng.standard_normal((2, 3, 4, 5)).astype(dtype)
+    row = tuple(x.shape[a] for a in np.atleast_1d(axis))
+    weight, bias = rng.standard_normal((2, *row)).astype(dtype)
+    first = None
+    for change in (
+        np.array,
+        np.asfortranarray,
+        lambda a: np.repeat(a, 2, -1)[..., ::2],
+        lambda a: np.flip(np.flip(a).copy()),
+    ):
+        xs, dys = change(x), change(dy)
+        moments = pyln.moments(xs, axis, rms=rms)
+        out = np.empty_like(xs)
+        y = pyln.apply_moments(xs, moments, weight, bias, axis=axis, out=out)
+        assert y is out
+        grad_moments = pyln.grad_moments(dys, xs, moments, weight, axis=axis)
+        grads = pyln.apply_grad_moments(dys, xs, moments, grad_moments, weight, axis=axis)
+        results = (moments.values, y, grad_moments.values, grads[0])
+        first = results if first is None else first
+        for a, b in zip(results, first, strict=True):
+            np.testing.assert_array_equal(a, b)
+        if not rms:
+            expected, mean, rstd = pyln.layer_norm(x, None, weight, bias, axis=axis, return_stats=True)
+            tolerance = {"rtol": 0, "atol": 16 * np.finfo(dtype).eps}
+            np.testing.assert_allclose(y, expected, **tolerance)
+            for a, b in zip(grads, pyln.layer_norm_backward(dy, x, None, mean, rstd, weight, axis=axis), strict=True):
+                np.testing.assert_allclose(a, b, **tolerance)
+
+
+def test_statistics_from_elsewhere(rng: Generator, dtype: np.dtype) -> None:
+    x = rng.standard_normal((4, 50)).astype(dtype)
+    mean, var = x.mean(1, keepdims=True), x.var(1, keepdims=True)
+    moments = pyln.Moments.of(50, mean, var)
+    np.testing.assert_array_equal(moments.mean, mean)
+    np.testing.assert_array_equal(moments.var, var)
+    assert (moments.scale == 1).all() and not moments.mean_lost.any() and not moments.var_lost.any()
+    tolerance = {"rtol": 0, "atol": 32 * np.finfo(dtype).eps}
+    np.testing.assert_allclose(pyln.apply_moments(x, moments), pyln.layer_norm(x, 50), **tolerance)
+    squares = pyln.Moments.of(50, None, (x * x).mean(1, keepdims=True), rms=True)
+    np.testing.assert_allclose(pyln.apply_moments(x, squares), pyln.rms_norm(x, 50, eps=1e-5), **tolerance)
+    np.testing.assert_allclose(pyln.merge_moments(squares, squares).var, squares.var, **tolerance)
+
+
+def test_a_piece_may_be_empty(rng: Generator, dtype: np.dtype) -> None:
+    x, dy = rng.standard_normal((2, 3, 10)).astype(dtype)
+    whole, none = pyln.moments(x), pyln.moments(x[:, :0])
+    assert none.count == 0
+    for both in (pyln.merge_moments(whole, none), pyln.merge_moments(none, whole)):
+        assert both.count == 10
+        np.testing.assert_array_equal(both.values, whole.values)
+    grads, no_grads = pyln.grad_moments(dy, x, whole), pyln.grad_moments(dy[:, :0], x[:, :0], whole)
+    for both in (pyln.merge_grad_moments(grads, no_grads), pyln.merge_grad_moments(no_grads, grads)):
+        np.testing.assert_array_equal(both.values, grads.values)
+    assert pyln.apply_moments(x[:, :0], whole).shape == (3, 0)
+    assert pyln.moments(x[:0]).values.shape == (0, 1, 5)
+    assert pyln.merge_moments(pyln.moments(x[:0]), pyln.moments(x[:0])).values.shape == (0, 1, 5)
+
+
+def test_which_gradients(rng: Generator, dtype: np.dtype) -> None:
+    x, dy = rng.standard_normal((2, 3, 10)).astype(dtype)
+    moments = pyln.moments(x)
+    grad_moments = pyln.grad_moments(dy, x, moments)
+    every = pyln.apply_grad_moments(dy, x, moments, grad_moments)
+    for mask in itertools.product((False, True), repeat=3):
+        got = pyln.apply_grad_moments(dy, x, moments, grad_moments, output_mask=mask)
+        for a, b, wanted in zip(got, every, mask, strict=True):
+            assert np.array_equal(a, b) if wanted else a is None
+
+
+# ---- Refusals ----
+
+X = np.arange(20, dtype="f4").reshape(4, 5)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda m: pyln.moments(X, 2), ValueError, "axis: 2 is out of range"),
+        (lambda m: pyln.moments(X.astype(int)), TypeError, "input: expected float32"),
+        (lambda m: pyln.apply_moments(X, (1, 2)), TypeError, "moments: expected pyln.Moments, got tuple"),
+        (lambda m: pyln.apply_moments(X[:3], m), ValueError, r"moments: expected values of float32 \[3, 1, 5\]"),
+        (lambda m: pyln.apply_moments(X.astype("f8"), m), ValueError, r"expected values of float64 \[4, 1, 5\]"),
+        (lambda m: pyln.apply_moments(X, m, axis=0), ValueError, r"expected values of float32 \[1, 5, 5\]"),
+        (lambda m: pyln.apply_moments(X, m, X), ValueError, "Expected weight to be of same shape"),
+        (lambda m: pyln.apply_moments(X, m, eps=-1), ValueError, "eps: "),
+        (lambda m: pyln.apply_moments(X, m, dtype="float64"), TypeError, "dtype: expected float32"),
+        (lambda m: pyln.apply_moments(X, m, out=X[::-1]), ValueError, "out: overlaps input"),
+        (
+            lambda m: pyln.merge_moments(m, pyln.moments(X[:3])),
+            ValueError,
+            r"b: expected values of float32 \[4, 1, 5\]",
+        ),
+        (lambda m: pyln.merge_moments(m, pyln.moments(X, rms=True)), ValueError, "b: expected moments with rms=False"),
+        (lambda m: pyln.grad_moments(X[:3], X, m), ValueError, r"grad_out: expected shape \[4, 5\] as input has"),
+        (
+            lambda m: pyln.apply_grad_moments(X, X, m, pyln.grad_moments(X[:, :3], X[:, :3], m)),
+            ValueError,
+            "grad_moments: expected those of rows of 5 elements, as moments are, got 3",
+        ),
+        (
+            lambda m: pyln.apply_grad_moments(X, X, m, pyln.GradMoments(5, np.zeros((3, 1, 3), "f4"))),
+            ValueError,
+            r"grad_moments: expected values of float32 \[4, 1, 3\]",
+        ),
+        (
+            lambda m: pyln.apply_grad_moments(X, X, m, pyln.grad_moments(X, X, m), output_mask=(True,)),
+            TypeError,
+            "output_mask: expected three, for input, weight and bias",
+        ),
+        (lambda m: pyln.Moments(5, np.zeros((4, 1, 3), "f4")), ValueError, "Moments: expected an array of values"),
+        (lambda m: pyln.Moments(-1, np.zeros((4, 1, 5), "f4")), ValueError, "Moments: expected a count of elements"),
+        (
+            lambda m: pyln.Moments(5, np.zeros((4, 1, 5), "f2")),
+            TypeError,
+            "Moments values: expected float32 or float64",
+        ),
+        (lambda m: pyln.GradMoments(5, [1.0]), ValueError, "GradMoments: expected an array of values"),
+        (lambda m: pyln.Moments.of(5, X, X[:2]), ValueError, "mean: expected shape"),
+        (lambda m: pyln.Moments.of(5, X, X, rms=True), ValueError, "mean: expected None with rms=True"),
+        (lambda m: pyln.Moments.of(5, None, X), ValueError, "mean: expected an array with rms=False"),
+    ],
+)
+def test_refusals(call: object, error: type[Exception], message: str) -> None:
+    before = X.copy()
+    with pytest.raises(error, match=message):
+        call(pyln.moments(X))
+    np.testing.assert_array_equal(X, before)
