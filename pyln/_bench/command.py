@@ -27,6 +27,7 @@ examples:
   python -m pyln bench                              the eight usual shapes, about a minute and a half
   python -m pyln bench --shape 32x768 --peers torch,onednn
   python -m pyln bench --set full --json all.json --plot pictures/
+  python -m pyln bench --operations                 what is fused, 16-bit, quantized, channels-first ...
   python -m pyln bench --from all.json --plot size.svg          draw again, without measuring
 
 peers: plain (C loops at -O3), numpy, and those of onednn, torch, onnxruntime, openvino, jax that are installed;
@@ -64,6 +65,11 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         metavar="ROWSxCOLS",
         help="this shape, no set; may be repeated",
     )
+    what.add_argument(
+        "--operations",
+        action="store_true",
+        help="no shapes: each operation of the library once, beside PyTorch and the separate steps that it replaces",
+    )
     what.add_argument("--direction", choices=("forward", "backward", "both"), default="both")
     what.add_argument("--type", choices=("f32", "f64"), default="f32", help="element type (default f32)")
     what.add_argument(
@@ -99,6 +105,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(args: argparse.Namespace) -> int:
     """Do what the command line says."""
+    if args.operations:
+        return _run_operations(args)
     from pyln._bench import report
 
     measured = json.loads(args.source.read_text()) if args.source else None
@@ -116,6 +124,19 @@ def run(args: argparse.Namespace) -> int:
     if args.plot:
         for path in plot.draw(measured, args.plot):
             print(f"wrote {path}")
+    return 0
+
+
+def _run_operations(args: argparse.Namespace) -> int:
+    if args.plot or args.source or args.shape:
+        raise ValueError("--operations: goes with --seconds and --json only")
+    from pyln._bench import operations
+    from pyln._bench.peers import one_thread_each
+
+    one_thread_each()
+    measured = operations.run(args.seconds or 80)
+    if args.json:
+        args.json.write_text(json.dumps({"format": 1, "operations": measured}, indent=1) + "\n")
     return 0
 
 

@@ -117,7 +117,7 @@ static NOINLINE void REALED(finish_products)(struct REALED(product_means) * to, 
               vec_if_less(size, vec_set1((REAL)REAL_TINY), zero, vec_if_less(size, vec_set1(REAL_MAX), one, zero)));
 }
 
-/* Sums one row, of which elements and centre are set, as the given lane. */
+/* Sums one staged row, of which the sources and the centre are set, as the given lane. */
 static NOINLINE void TYPED(sum_products)(struct REALED(backward_sums) * sums, size_t lane, size_t pitch,
                                          struct TYPED(row) row, REAL scale)
 {
@@ -132,13 +132,22 @@ static NOINLINE void TYPED(sum_products)(struct REALED(backward_sums) * sums, si
     TYPED(sum_blocks)(&row, 0, sums->sum + lane, sums->lost + lane, pitch);
 }
 
+/* The same of a row without gamma that is where it is to be used. */
+static KERNEL_INLINE void TYPED(sum_plain_products)(struct REALED(backward_sums) * sums, size_t lane, size_t pitch,
+                                                    const REAL *x, const REAL *dy, size_t cols, REAL centre)
+{
+    struct TYPED(row) row = {.x = x, .dy = dy, .cols = cols, .has_mean = 1, .has_g = 1, .centre = centre};
+    row.g_centre = TYPED(guess_mean)(&sums->sample, dy, NULL, 1);
+    sums->mean[lane] = centre;
+    sums->g_centre[lane] = row.g_centre;
+    sums->scale[lane] = 1;
+    TYPED(sum_row)(&row, sums->sum + lane, sums->lost + lane, pitch);
+}
+
 /* The same alone, with c scaled, where the lane's products were out of range. */
 static NOINLINE void TYPED(mend_products)(struct REALED(product_means) * means, size_t lane,
                                           const struct REALED(sample) * sample, struct TYPED(row) row, REAL rstd)
 {
-    if (means->in_range[lane] != 0) {
-        return;
-    }
     struct REALED(backward_sums) sums;
     struct REALED(product_means) one;
     REALED(no_backward_sums)(&sums, row.cols);
@@ -188,7 +197,9 @@ static void TYPED(grad_moments)(const struct lnorm_backward_args *args, void *gr
             const REAL rstd = m.rstd[r] * scale[r];
             const REAL mean_lost = ((const REAL *)args->given_moments)[(first + r) * LNORM_MOMENTS + 1] / scale[r];
             REAL *const to = (REAL *)grad_moments + (first + r) * LNORM_GRAD_MOMENTS;
-            TYPED(mend_products)(&means, r, &sums.sample, lanes[r], rstd);
+            if (means.in_range[r] == 0) {
+                TYPED(mend_products)(&means, r, &sums.sample, lanes[r], rstd);
+            }
             to[0] = args->has_mean ? means.g[r] : 0;
             to[1] = args->has_mean ? means.g_lost[r] : 0;
             to[2] = rstd * (means.gx[r] + (means.gx_lost[r] - mean_lost * means.g[r]));
@@ -291,24 +302,33 @@ static NOINLINE void TYPED(backward_run_row)(const struct lnorm_backward_args *a
     REALED(no_backward_sums)(&sums, run);
     for (size_t first = 0; first < runs; first += LANES) {
         const size_t some = runs - first < LANES ? runs - first : LANES, pitch = REALED(places_of)(3, some).pitch;
-        struct TYPED(row) lanes[LANES];
-        struct REALED(sources) sources[LANES];
         REAL gamma[LANES];
         vec_store(gamma, vec_set1(1));
         if (gammas.at != NULL) {
             REALED(fill)(gamma, &gammas, offset + first, some);
         }
         for (size_t r = 0; r < some; r++) {
-            const ptrdiff_t begin = (ptrdiff_t)((first + r) * run);
-            sources[r] = (struct REALED(sources)){.x = x, .dy = dy};
-            sources[r].x.at += begin * x.step * (ptrdiff_t)lnorm_type_size(x.type);
-            sources[r].dy.at += begin * dy.step * (ptrdiff_t)lnorm_type_size(dy.type);
-            lanes[r] = (struct TYPED(row)){.cols = run, .centre = centre, .staged = &sources[r]};
-            TYPED(sum_products)(&sums, r, pitch, lanes[r], 1);
+            const size_t begin = (first + r) * run;
+            if (x.plain && dy.plain) {
+                TYPED(sum_plain_products)
+                (&sums, r, pitch, (const REAL *)(const void *)x.at + begin, (const REAL *)(const void *)dy.at + begin,
+                 run, centre);
+            } else {
+                const struct REALED(sources)
+                    of_run = {.x = REALED(from_element)(x, begin), .dy = REALED(from_element)(dy, begin)};
+                const struct TYPED(row) lane = {.cols = run, .centre = centre, .staged = &of_run};
+                TYPED(sum_products)(&sums, r, pitch, lane, 1);
+            }
         }
         REALED(finish_products)(&means, &sums, some, run);
         for (size_t r = 0; r < some; r++) {
-            TYPED(mend_products)(&means, r, &sums.sample, lanes[r], rstd);
+            if (means.in_range[r] == 0) {
+                const size_t begin = (first + r) * run;
+                const struct REALED(sources)
+                    of_run = {.x = REALED(from_element)(x, begin), .dy = REALED(from_element)(dy, begin)};
+                const struct TYPED(row) lane = {.cols = run, .centre = centre, .staged = &of_run};
+                TYPED(mend_products)(&means, r, &sums.sample, lane, rstd);
+            }
         }
         const vec factor = REALED(load)(gamma, some);
         const vec c = REALED(load)(means.c, some), g = REALED(load)(means.g, some), gx = REALED(load)(means.gx, some);

@@ -102,6 +102,13 @@ static INLINE struct REALED(source)
                                    .buffer = buffer};
 }
 
+/* The same elements without the first ones. */
+static INLINE struct REALED(source) REALED(from_element)(struct REALED(source) source, size_t first)
+{
+    source.at += (ptrdiff_t)first * source.step * (ptrdiff_t)lnorm_type_size(source.type);
+    return source;
+}
+
 /* n elements that are `step` apart, not as they would be side by side. */
 static NOINLINE void REALED(gather)(REAL *to, const char *from, int type, ptrdiff_t step, size_t n)
 {
