@@ -54,8 +54,13 @@ def run(call: str, settings: Settings, axes: tuple[int, int], arrays: Arrays) ->
     Tensors have the same shape, parameters and statistics have as many axes, of which some are 1. A parameter that is 1
     along the last of the normalized axes has one number for all elements there.
     """
-    begin, end = axes
     arrays = {name: _bits(array) for name, array in arrays.items()}
+    dense = _dense(axes, arrays)
+    if dense is not None:
+        operands, repeat = dense
+        _core.run(call, (*settings, repeat), operands, _OUTPUTS[call])
+        return
+    begin, end = axes
     tensors = [name for name in arrays if name in _TENSORS]
     shape = arrays[tensors[0]].shape
     parameters = [array for name, array in arrays.items() if name in PARAMETERS]
@@ -92,6 +97,39 @@ def run(call: str, settings: Settings, axes: tuple[int, int], arrays: Arrays) ->
         _call(call, settings, part, constants, layout)
     for name in outputs & seen.keys():
         layout.write_back(seen[name], arrays[name])
+
+
+def _dense(axes: tuple[int, int], arrays: Arrays) -> tuple[Arrays, int] | None:
+    """The arrays as the library takes them, and its param_repeat, where nothing is to be laid out, as in most calls.
+
+    That is, no array is empty or has gaps, and the parameters are stored as the library wants them.
+    """
+    begin, end = axes
+    shape = next(array for name, array in arrays.items() if name in _TENSORS).shape
+    outer, norm, inner = math.prod(shape[:begin]), math.prod(shape[begin:end]), math.prod(shape[end:])
+    stored, repeat = None, 0
+    operands: Arrays = {}
+    for name, array in arrays.items():
+        if not array.flags.c_contiguous or array.size == 0:
+            return None
+        if name in _TENSORS or name == "residual":
+            if array.shape != shape:
+                return None
+            operands[name] = array.reshape(outer, norm, inner)
+        elif name in PARAMETERS:
+            if stored is None:
+                stored = array.shape[:begin]
+                expected, repeat = repetition(shape[:begin], [n != 1 for n in stored])
+                if stored != expected:
+                    return None
+            if array.shape[:begin] != stored or any(n != 1 for n in array.shape[end:]):
+                return None
+            operands[name] = array.reshape(math.prod(stored), math.prod(array.shape[begin:]))
+        elif name in _STATISTICS and array.ndim >= len(shape):
+            operands[name] = array.reshape(outer * inner, *array.shape[len(shape) :])
+        else:
+            operands[name] = array.reshape(-1)
+    return operands, repeat
 
 
 def _bits(array: Array) -> Array:

@@ -146,7 +146,7 @@ def test_layouts_and_parameters_of_each_example(rng: Generator, q_type: str, dty
 )
 def test_refusals(changes: dict, error: type[Exception], message: str) -> None:
     x = np.ones((4, 5), "f4")
-    out = np.full((4, 5), 7, changes.get("dtype", "i1") if changes.get("dtype") == "uint8" else "i1")
+    out = np.full((4, 5), 7, "u1" if changes.get("dtype") == "uint8" else "i1")
     with pytest.raises(error, match=message):
         pyln.quantized_layer_norm(**{"input": x, "normalized_shape": 5, "out": out, **changes})
     assert (out == 7).all()
