@@ -62,7 +62,7 @@ def normalize_file(
     given_axis = tuple(range(x.ndim - last, x.ndim)) if axis is None else axis
     begin, end = arguments.normalized_axes(x, None, given_axis)
     gamma, beta = (
-        None if path is None else arguments.parameter(name, _load(name, path), x, x.shape[begin:end])
+        None if path is None else arguments.parameter(name, _load(name, path), x, (begin, end), shared=True)
         for name, path in (("weight", weight), ("bias", bias))
     )
     arguments.epsilon(eps, x.dtype)
