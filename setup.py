@@ -45,4 +45,8 @@ loops = extension(
     "pyln._bench._loops", ["pyln/_bench/_loops.pyx", *bench_sources], glob("bench/*.h"), ["bench", "src/c"]
 )
 
-setup(version=version(), ext_modules=[core, loops], options={"bdist_wheel": {"py_limited_api": "cp311"}})
+setup(
+    version=version(),
+    ext_modules=[core, loops],
+    options={"bdist_wheel": {"py_limited_api": "cp311"}, "build_ext": {"parallel": 2}},  # both hold all kernels
+)

@@ -144,7 +144,7 @@ static NOINLINE void TYPED(careful_backward)(struct REALED(backward_moments) * m
     struct REALED(backward_moments) one;
     REALED(no_backward_sums)(&sums, args->cols);
     TYPED(sum_other_backward_row)(&sums, 0, pitch, args, stage, row, 1);
-    REALED(finish_backward)(&one, &sums, 1, args->cols, args->has_mean);
+    REALED(finish_backward)(&one, &sums, 1, args->cols, args->has_mean, args->from_y);
     m->xhat_shift[lane] = one.xhat_shift[0];
     m->g_mean[lane] = one.g_mean[0];
     m->g_xhat_mean[lane] = one.g_xhat_mean[0];
@@ -451,7 +451,7 @@ static NOINLINE void TYPED(backward_slab)(const struct lnorm_backward_args *args
             if (args->given_moments != NULL) {
                 REALED(finish_given)(&m, args, first - rows, rows);
             } else {
-                REALED(finish_backward)(&m, &sums, rows, cols, args->has_mean);
+                REALED(finish_backward)(&m, &sums, rows, cols, args->has_mean, args->from_y);
             }
         }
         for (size_t r = 0; r < rows || r < next_rows; r += turn) {

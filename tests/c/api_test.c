@@ -8,32 +8,78 @@
 
 /* ---- Refusals ---- */
 
-enum { ROWS = 40, COLS = 8, SLOT = 1 << 14, POOL = SLOT * (ARGUMENTS + 1) };
+enum { ROWS = 40, COLS = 8, SLOT = 1 << 14, POOL = SLOT * (ALL_ARGUMENTS + 1) };
 
 static unsigned char *pool; /* every argument of a call lies in here, each in its own slot */
 
+typedef enum which {
+    FORWARD,
+    BACKWARD,
+    ADD_FORWARD,
+    ADD_BACKWARD,
+    QUANTIZED_FORWARD,
+    BACKWARD_FROM_Y,
+    MOMENTS_OF,
+    APPLY_MOMENTS,
+    GRAD_MOMENTS_OF,
+    APPLY_GRAD_MOMENTS,
+    MERGE_MOMENTS,
+    MERGE_GRAD_MOMENTS
+} which;
+
 typedef struct call {
-    bool backward;
+    which which;
     lnorm_problem problem;
-    void *a[ARGUMENTS];
+    void *a[ALL_ARGUMENTS];
     size_t workspace_size;
+    int64_t count_a, count_b; /* of merges, of a[MOMENTS] and a[GRAD_MOMENTS] into a[Y] */
 } call;
 
 static lnorm_status run(const call *c)
 {
-    return c->backward ? lnorm_backward(&c->problem, c->a[DY], c->a[X], c->a[MEAN], c->a[RSTD], c->a[GAMMA], c->a[DX],
-                                        c->a[DGAMMA], c->a[DBETA], c->a[WORKSPACE], c->workspace_size)
-                       : lnorm_forward(&c->problem, c->a[X], c->a[GAMMA], c->a[BETA], c->a[Y], c->a[MEAN], c->a[RSTD]);
+    const lnorm_problem *const p = &c->problem;
+    void *const *const a = c->a;
+    switch (c->which) {
+    case FORWARD:
+        return lnorm_forward(p, a[X], a[GAMMA], a[BETA], a[Y], a[MEAN], a[RSTD]);
+    case BACKWARD:
+        return lnorm_backward(p, a[DY], a[X], a[MEAN], a[RSTD], a[GAMMA], a[DX], a[DGAMMA], a[DBETA], a[WORKSPACE],
+                              c->workspace_size);
+    case ADD_FORWARD:
+        return lnorm_add_forward(p, a[X], a[RESIDUAL], a[INPUT_BIAS], a[GAMMA], a[BETA], a[TOTAL], a[Y], a[MEAN],
+                                 a[RSTD]);
+    case ADD_BACKWARD:
+        return lnorm_add_backward(p, a[DY], a[DTOTAL], a[TOTAL], a[MEAN], a[RSTD], a[GAMMA], a[DX], a[DGAMMA], a[DBETA],
+                                  a[WORKSPACE], c->workspace_size);
+    case QUANTIZED_FORWARD:
+        return lnorm_quantized_forward(p, a[X], a[GAMMA], a[BETA], a[Y], a[SCALE], a[ZERO_POINT], a[MEAN], a[RSTD]);
+    case BACKWARD_FROM_Y:
+        return lnorm_backward_from_y(p, a[DY], a[Y], a[RSTD], a[GAMMA], a[BETA], a[DX], a[DGAMMA], a[DBETA],
+                                     a[WORKSPACE], c->workspace_size);
+    case MOMENTS_OF:
+        return lnorm_moments(p, a[X], a[MOMENTS]);
+    case APPLY_MOMENTS:
+        return lnorm_apply_moments(p, a[X], a[MOMENTS], a[GAMMA], a[BETA], a[Y], a[MEAN], a[RSTD]);
+    case GRAD_MOMENTS_OF:
+        return lnorm_grad_moments(p, a[DY], a[X], a[MOMENTS], a[GAMMA], a[GRAD_MOMENTS]);
+    case APPLY_GRAD_MOMENTS:
+        return lnorm_apply_grad_moments(p, a[DY], a[X], a[MOMENTS], a[GRAD_MOMENTS], a[GAMMA], a[DX], a[DGAMMA],
+                                        a[DBETA], a[WORKSPACE], c->workspace_size);
+    case MERGE_MOMENTS:
+        return lnorm_merge_moments(p, c->count_a, a[MOMENTS], c->count_b, a[GRAD_MOMENTS], a[Y]);
+    default:
+        return lnorm_merge_grad_moments(p, c->count_a, a[MOMENTS], c->count_b, a[GRAD_MOMENTS], a[Y]);
+    }
 }
 
-static call good_call(lnorm_type type, bool backward)
+static call good_call(lnorm_type type, which which)
 {
-    call c = {.backward = backward, .problem = LNORM_PROBLEM_INIT};
+    call c = {.which = which, .problem = LNORM_PROBLEM_INIT, .count_a = 3, .count_b = 4};
     c.problem.x_type = (int32_t)type;
     c.problem.outer = ROWS;
     c.problem.norm = COLS;
     c.problem.eps = 1e-5;
-    for (int i = 0; i < ARGUMENTS; i++) {
+    for (int i = 0; i < ALL_ARGUMENTS; i++) {
         c.a[i] = pool + (size_t)i * SLOT;
     }
     c.workspace_size = workspace_bytes(type, ROWS, COLS);
@@ -71,7 +117,7 @@ static void expect_refused(lnorm_status status, lnorm_status expected, const uns
 
 static void test_refused_by_both(lnorm_type type, bool backward)
 {
-    const call good = good_call(type, backward);
+    const call good = good_call(type, backward ? BACKWARD : FORWARD);
     const int32_t same = (int32_t)type, other = type == LNORM_F32 ? LNORM_F64 : LNORM_F32;
     unsigned char *before = test_allocate(POOL);
 
@@ -118,7 +164,7 @@ static void test_refused_by_both(lnorm_type type, bool backward)
 
 static void test_refused_forward(lnorm_type type)
 {
-    const call good = good_call(type, false);
+    const call good = good_call(type, FORWARD);
     const size_t e = type_size(type);
     unsigned char *before = test_allocate(POOL);
 
@@ -180,7 +226,7 @@ static void test_refused_forward(lnorm_type type)
 
 static void test_refused_backward(lnorm_type type)
 {
-    const call good = good_call(type, true);
+    const call good = good_call(type, BACKWARD);
     const size_t e = type_size(type);
     unsigned char *before = test_allocate(POOL);
 
@@ -243,7 +289,7 @@ static void test_refused_backward(lnorm_type type)
 /* The typed calls check as the general form does. */
 static void test_refused_flat(lnorm_type type)
 {
-    const call good = good_call(type, false);
+    const call good = good_call(type, FORWARD);
     const size_t overflowing[][2] = {{SIZE_MAX, 2}, {2, SIZE_MAX}, {SIZE_MAX / 2, 3}, {SIZE_MAX / 2, 1}, {1, SIZE_MAX}};
     unsigned char *before = test_allocate(POOL);
     memcpy(before, pool, POOL);
@@ -268,9 +314,105 @@ static void test_refused_flat(lnorm_type type)
     free(before);
 }
 
+/* What every call refuses, and what is refused of parameters, residuals, scales and moments. */
+static void test_refused_others(lnorm_type type)
+{
+    unsigned char *before = test_allocate(POOL);
+    for (which which = ADD_FORWARD; which <= MERGE_GRAD_MOMENTS; which++) {
+        const call good = good_call(type, which);
+        const bool merges = which >= MERGE_MOMENTS;
+        if (which == QUANTIZED_FORWARD) {
+            continue;
+        }
+        ACCEPTED((void)c);
+        REFUSED(LNORM_ERROR_STRUCT, c.problem.struct_size = 1);
+        REFUSED(LNORM_ERROR_OPERATION, c.problem.operation = 7);
+        REFUSED(LNORM_ERROR_TYPE, c.problem.y_type = LNORM_I8);
+        REFUSED(LNORM_ERROR_FLAGS, c.problem.flags = 16);
+        REFUSED(LNORM_ERROR_SIZE, c.problem.outer = INT64_MAX);
+        REFUSED(LNORM_ERROR_PARAMS, c.problem.param_rows = 3);
+        REFUSED(LNORM_ERROR_PARAMS, c.problem.param_rows = 4; c.problem.param_repeat = 2);
+        REFUSED(LNORM_ERROR_PARAMS, c.problem.param_run = 3);
+        REFUSED(LNORM_ERROR_PARAMS, c.problem.param_run = -1);
+        REFUSED(LNORM_ERROR_INNER, c.problem.param_run = 2; c.problem.inner = 2);
+        if (!merges) {
+            REFUSED(LNORM_ERROR_NULL, c.a[X] = c.a[Y] = c.a[DY] = c.a[MOMENTS] = c.a[TOTAL] = NULL);
+            REFUSED(LNORM_ERROR_SIZE, c.problem.x_stride = c.problem.total_stride = INT64_MAX / 8;
+                    c.problem.y_stride = INT64_MAX / 8);
+        }
+        if (which == APPLY_MOMENTS || which == GRAD_MOMENTS_OF || which == APPLY_GRAD_MOMENTS || which == MOMENTS_OF) {
+            REFUSED(LNORM_ERROR_EPS, c.problem.eps = -1.0);
+            REFUSED(LNORM_ERROR_NULL, c.a[MOMENTS] = NULL);
+        }
+    }
+
+    call good = good_call(type, ADD_FORWARD);
+    REFUSED(LNORM_ERROR_NULL, c.a[RESIDUAL] = NULL);
+    REFUSED(LNORM_ERROR_NULL, c.a[TOTAL] = NULL);
+    REFUSED(LNORM_ERROR_INNER, c.problem.inner = 2);
+    REFUSED(LNORM_ERROR_INNER, c.problem.x_norm_stride = 2);
+    REFUSED(LNORM_ERROR_PARAMS, c.problem.residual_rows = 3);
+    REFUSED(LNORM_ERROR_PARAMS, c.problem.residual_rows = -1);
+    REFUSED(LNORM_ERROR_STRIDE, c.problem.total_stride = COLS - 1);
+    REFUSED(LNORM_ERROR_OVERLAP, c.a[Y] = c.a[TOTAL]);
+    REFUSED(LNORM_ERROR_OVERLAP, c.a[TOTAL] = (char *)c.a[X] + type_size(type));
+    REFUSED(LNORM_ERROR_OVERLAP, c.a[TOTAL] = c.a[RESIDUAL]; c.problem.residual_rows = ROWS / 2);
+    REFUSED(LNORM_ERROR_OVERLAP, c.a[TOTAL] = c.a[INPUT_BIAS]);
+    ACCEPTED(c.a[TOTAL] = c.a[X]);
+    ACCEPTED(c.a[TOTAL] = c.a[RESIDUAL]);
+    ACCEPTED(c.a[Y] = c.a[X]);
+    ACCEPTED(c.a[Y] = c.a[RESIDUAL]; c.a[TOTAL] = c.a[X]);
+    ACCEPTED(c.problem.residual_rows = 1; c.a[INPUT_BIAS] = NULL);
+    ACCEPTED(c.problem.residual_stride = LNORM_BROADCAST);
+
+    good = good_call(type, ADD_BACKWARD);
+    REFUSED(LNORM_ERROR_PARAMS, c.problem.param_run = 2);
+    REFUSED(LNORM_ERROR_INNER, c.problem.inner = 2);
+    REFUSED(LNORM_ERROR_OVERLAP, c.a[DX] = (char *)c.a[DTOTAL] + type_size(type));
+    ACCEPTED(c.a[DTOTAL] = NULL);
+    ACCEPTED(c.a[DX] = c.a[DTOTAL]);
+
+    good = good_call(type, QUANTIZED_FORWARD);
+    good.problem.y_type = LNORM_I8;
+    good.a[ZERO_POINT] = NULL;
+    set_value(type, good.a[SCALE], 0, 0.25);
+    ACCEPTED((void)c);
+    REFUSED(LNORM_ERROR_TYPE, c.problem.y_type = (int32_t)type);
+    REFUSED(LNORM_ERROR_NULL, c.a[SCALE] = NULL);
+    REFUSED(LNORM_ERROR_OVERLAP, c.a[Y] = c.a[X]);
+    int32_t zero_point = 128;
+    REFUSED(LNORM_ERROR_SCALE, c.a[ZERO_POINT] = &zero_point);
+    zero_point = -129;
+    REFUSED(LNORM_ERROR_SCALE, c.a[ZERO_POINT] = &zero_point);
+    REFUSED(LNORM_ERROR_SCALE, c.a[ZERO_POINT] = &zero_point; c.problem.flags = LNORM_DYNAMIC_SCALE);
+    REFUSED(LNORM_ERROR_NULL, c.problem.y_type = LNORM_U8; c.problem.flags = LNORM_DYNAMIC_SCALE);
+    ACCEPTED(c.problem.flags = LNORM_DYNAMIC_SCALE);
+    for (int i = 0; i < 4; i++) {
+        set_value(type, good.a[SCALE], 0, i == 0 ? 0.0 : i == 1 ? -1.0 : i == 2 ? (double)NAN : (double)INFINITY);
+        REFUSED(LNORM_ERROR_SCALE, (void)c);
+    }
+
+    good = good_call(type, BACKWARD_FROM_Y);
+    REFUSED(LNORM_ERROR_PARAMS, c.problem.param_run = 2);
+    REFUSED(LNORM_ERROR_NULL, c.a[RSTD] = NULL);
+    REFUSED(LNORM_ERROR_WORKSPACE, c.workspace_size--);
+    good = good_call(type, APPLY_GRAD_MOMENTS);
+    REFUSED(LNORM_ERROR_NULL, c.a[GRAD_MOMENTS] = NULL);
+    REFUSED(LNORM_ERROR_PARAMS, c.problem.param_rows = 2);
+    REFUSED(LNORM_ERROR_WORKSPACE, c.a[WORKSPACE] = NULL);
+    good = good_call(type, MERGE_MOMENTS);
+    REFUSED(LNORM_ERROR_SIZE, c.count_a = -1);
+    REFUSED(LNORM_ERROR_SIZE, c.count_b = INT64_MAX);
+    REFUSED(LNORM_ERROR_NULL, c.a[Y] = NULL);
+    REFUSED(LNORM_ERROR_OVERLAP, c.a[Y] = (char *)c.a[MOMENTS] + type_size(type));
+    ACCEPTED(c.a[Y] = c.a[MOMENTS]);
+    ACCEPTED(c.a[Y] = c.a[GRAD_MOMENTS]);
+    free(before);
+}
+
 static void test_workspace_query(lnorm_type type)
 {
-    lnorm_problem problem = good_call(type, true).problem;
+    lnorm_problem problem = good_call(type, BACKWARD).problem;
     size_t size = 1;
     CHECK(lnorm_backward_workspace(&problem, &size) == LNORM_OK);
     CHECK(size == workspace_bytes(type, ROWS, COLS));
@@ -558,11 +700,11 @@ static lnorm_problem problem_of(const sample *s)
 
 static void run_general(const sample *s, const lnorm_problem *problem, void *const a[])
 {
-    const call forward = {false, *problem, {a[X], a[GAMMA], a[BETA], a[Y], a[MEAN], a[RSTD]}, 0};
-    CHECK(run(&forward) == LNORM_OK);
-    call backward = {true, *problem, {NULL}, bytes_of(s, WORKSPACE)};
-    memcpy(backward.a, a, sizeof backward.a);
-    CHECK(run(&backward) == LNORM_OK);
+    call c = {.which = FORWARD, .problem = *problem, .workspace_size = bytes_of(s, WORKSPACE)};
+    memcpy(c.a, a, ARGUMENTS * sizeof *c.a);
+    CHECK(run(&c) == LNORM_OK);
+    c.which = BACKWARD;
+    CHECK(run(&c) == LNORM_OK);
 }
 
 /* Rows of the dense tensor into the strided one. */
@@ -777,6 +919,7 @@ int main(void)
         test_refused_forward(type);
         test_refused_backward(type);
         test_refused_flat(type);
+        test_refused_others(type);
         test_workspace_query(type);
         for (size_t i = 0; lnorm_available_isa(i); i++) {
             CHECK(lnorm_set_isa(lnorm_available_isa(i)) == LNORM_OK);

@@ -17,17 +17,6 @@ typedef struct group {
     double scale[2]; /* of x in f32 and in f64, after the offset; a power of two rounds only subnormal numbers */
 } group;
 
-/* The arguments beside those that every call has. */
-enum { RESIDUAL = ARGUMENTS, INPUT_BIAS, TOTAL, DTOTAL, SCALE, ZERO_POINT, MOMENTS, GRAD_MOMENTS, ALL_ARGUMENTS };
-
-static const char *const other_names[] = {"residual", "input_bias", "total",   "dtotal",
-                                          "scale",    "zero_point", "moments", "grad_moments"};
-
-static const char *name_of(int argument)
-{
-    return argument < ARGUMENTS ? argument_names[argument] : other_names[argument - ARGUMENTS];
-}
-
 /* Which calls a case is made of. */
 typedef enum form {
     TYPED,    /* the typed calls */

@@ -73,6 +73,17 @@ enum { X, GAMMA, BETA, Y, MEAN, RSTD, DY, DX, DGAMMA, DBETA, WORKSPACE, ARGUMENT
 static const char *const argument_names[ARGUMENTS] = {"x",  "gamma", "beta",   "y",     "mean",     "rstd",
                                                       "dy", "dx",    "dgamma", "dbeta", "workspace"};
 
+/* The arguments beside those that every call has. */
+enum { RESIDUAL = ARGUMENTS, INPUT_BIAS, TOTAL, DTOTAL, SCALE, ZERO_POINT, MOMENTS, GRAD_MOMENTS, ALL_ARGUMENTS };
+
+static const char *const other_names[] = {"residual", "input_bias", "total",   "dtotal",
+                                          "scale",    "zero_point", "moments", "grad_moments"};
+
+static inline const char *name_of(int argument)
+{
+    return argument < ARGUMENTS ? argument_names[argument] : other_names[argument - ARGUMENTS];
+}
+
 static inline size_t workspace_bytes(lnorm_type type, size_t rows, size_t cols)
 {
     return type == LNORM_F32 ? lnorm_backward_workspace_f32(rows, cols) : lnorm_backward_workspace_f64(rows, cols);
