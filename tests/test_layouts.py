@@ -240,3 +240,64 @@ def test_threads_change_nothing(rng: Generator, threads: None) -> None:
         results.append((y, mean, rstd, *pyln.layer_norm_backward(dy, x, None, mean, rstd, weight, axis=1)))
     for a, b in zip(*results, strict=True):
         assert_same(a, b)
+
+
+# ---- Views at random ----
+
+
+def lie(rng: Generator, x: Array) -> Array:
+    """A writable array of x's numbers, lying anyhow in memory of its own."""
+    order = rng.permutation(x.ndim)
+    around = x.transpose(order)
+    steps = [int(rng.choice([1, 1, 1, 2, 3])) for _ in order]
+    before = [int(rng.choice([0, 0, 1])) for _ in order]
+    memory = np.zeros([n * step + b for n, step, b in zip(around.shape, steps, before, strict=True)], x.dtype)
+    signs = [int(rng.choice([1, 1, -1])) for _ in order]
+    view = memory[tuple(slice(b, None, step) for b, step in zip(before, steps, strict=True))]
+    view = view[tuple(slice(None, None, sign) for sign in signs)].transpose(np.argsort(order))
+    view[...] = x
+    return view
+
+
+@pytest.mark.parametrize("seed", range(150))
+def test_views_at_random(seed: int) -> None:
+    """Any shape, axes, strides and parameters: the bits of contiguous arrays."""
+    rng = np.random.default_rng(seed)
+    ndim = int(rng.integers(1, 6))
+    shape = tuple(int(n) for n in rng.choice([1, 2, 3, 5, 8, 17], ndim))
+    begin = int(rng.integers(0, ndim))
+    axes = tuple(range(begin, int(rng.integers(begin + 1, ndim + 1))))
+    row = tuple(shape[a] for a in axes)
+    x_type, y_type = [(F32, F32), (F64, F64), (BF16, BF16), (F32, F16), (F16, F32)][seed % 5]
+    real = F64 if x_type == F64 else F32
+    x, dy = rng.standard_normal(shape).astype(x_type), rng.standard_normal(shape).astype(y_type)
+    full = [tuple(n if i in axes or rng.random() < 0.4 else 1 for i, n in enumerate(shape)) for _ in range(2)]
+    shapes = [p if rng.random() < 0.5 else row for p in full]
+    param_type = x_type if rng.random() < 0.5 else real
+    weight, bias = (rng.standard_normal(s).astype(param_type) for s in shapes)
+
+    def last(a: Array) -> Array:
+        return a if a.shape == row else moved(a, axes)
+
+    expected, mean, rstd = pyln.layer_norm(last(x), row, last(weight), last(bias), dtype=y_type, return_stats=True)
+    expected_grads = pyln.layer_norm_backward(last(dy), last(x), row, mean, rstd, last(weight), last(bias))
+    out = lie(rng, np.zeros(shape, y_type)) if rng.random() < 0.7 else None
+    options = {"axis": axes, "dtype": y_type}
+    weight, bias = lie(rng, weight), lie(rng, bias)
+    xs = lie(rng, x)
+    y, *stats = pyln.layer_norm(xs, None, weight, bias, out=out, return_stats=True, **options)
+    assert_same(y, moved_back(expected, axes))
+    for a, b in zip(stats, (mean, rstd), strict=True):
+        assert_same(a, moved_back(b, axes))
+    stats = [lie(rng, s) for s in stats]
+    dys = lie(rng, dy)
+    place = [lie(rng, np.zeros(shape, x_type)), xs, dys if x_type == y_type else None, None][seed // 5 % 4]
+    sums = [lie(rng, np.ones(s, real)) for s in shapes]
+    grads = pyln.layer_norm_backward(
+        dys, xs, None, *stats, weight, bias, axis=axes, out=(place, *sums), accumulate=True
+    )
+    assert_same(grads[0], moved_back(expected_grads[0], axes))
+    for total, b in zip(sums, expected_grads[1:], strict=True):
+        b = b if total.shape == row else moved_back(b, axes)
+        bound = 16 * np.finfo(real).eps * np.sqrt(x.size) * max(1, abs(b).max())
+        np.testing.assert_allclose(total, 1 + b, rtol=0, atol=bound)
