@@ -559,7 +559,7 @@ static void run_case(state *s, size_t rows, size_t cols, size_t shift)
 /* The kinds after the typed ones share their code, and get a share of their cases. */
 static void run_group(state *s)
 {
-    const size_t every = s->kind->form == TYPED ? 1 : s->kind->form == GENERAL && s->kind->flags == 0 ? 7 : 17;
+    const size_t every = s->kind->form == TYPED ? 1 : s->kind->form == GENERAL && s->kind->flags == 0 ? 7 : 41;
     for (size_t cols = 1; cols <= 300; cols += every) {
         run_case(s, 1 + cols * 7 % (cols % 2 ? 40 : 10), cols, cols);
     }
