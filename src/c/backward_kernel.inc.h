@@ -483,14 +483,22 @@ static NOINLINE void TYPED(backward_slab)(const struct lnorm_backward_args *args
     }
 }
 
+static void TYPED(backward_plain)(const struct lnorm_backward_args *args, size_t slab)
+{
+    TYPED(backward_slab)(args, slab, NULL);
+}
+
 /* With a gamma that is not as it is used, in which case it is made so once for all rows. */
-static NOINLINE void TYPED(backward_prepared)(const struct lnorm_backward_args *args, size_t slab)
+static NOINLINE void TYPED(backward_prepared)(const struct lnorm_backward_args *args, size_t slab,
+                                              void (*run)(const struct lnorm_backward_args *args, size_t slab))
 {
     struct lnorm_backward_args prepared = *args;
     struct REALED(prepared) gamma;
     prepared.params.gamma =
         REALED(prepare)(&gamma, args->params.gamma, &args->params, args->params.plus_one, args->cols);
-    TYPED(backward_slab)(&prepared, slab, NULL);
+    prepared.params.type = REAL_TYPE;
+    prepared.params.plus_one = 0;
+    run(&prepared, slab);
 }
 
 #if !IS_16_BITS
@@ -512,8 +520,8 @@ static void TYPED(backward)(const struct lnorm_backward_args *args, size_t slab)
     }
 #endif
     if (REALED(needs_preparing)(&args->params)) {
-        TYPED(backward_prepared)(args, slab);
+        TYPED(backward_prepared)(args, slab, TYPED(backward_plain));
     } else {
-        TYPED(backward_slab)(args, slab, NULL);
+        TYPED(backward_plain)(args, slab);
     }
 }

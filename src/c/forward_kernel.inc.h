@@ -407,15 +407,24 @@ static NOINLINE void TYPED(forward_rows)(const struct lnorm_forward_args *args, 
     }
 }
 
-/* With parameters that are not as they are used, in which case they are made so once for all rows. */
-static NOINLINE void TYPED(forward_prepared)(const struct lnorm_forward_args *args, size_t first_row, size_t end_row)
+static void TYPED(forward_plain)(const struct lnorm_forward_args *args, size_t first_row, size_t end_row)
+{
+    TYPED(forward_rows)(args, first_row, end_row, NULL);
+}
+
+/* With parameters that are not as they are used, in which case they are made so once for all rows, or tiles. */
+static NOINLINE void TYPED(forward_prepared)(const struct lnorm_forward_args *args, size_t first, size_t end,
+                                             void (*run)(const struct lnorm_forward_args *args, size_t first,
+                                                         size_t end))
 {
     struct lnorm_forward_args prepared = *args;
     struct REALED(prepared) gamma, beta;
     prepared.params.gamma =
         REALED(prepare)(&gamma, args->params.gamma, &args->params, args->params.plus_one, args->cols);
     prepared.params.beta = REALED(prepare)(&beta, args->params.beta, &args->params, 0, args->cols);
-    TYPED(forward_rows)(&prepared, first_row, end_row, NULL);
+    prepared.params.type = REAL_TYPE;
+    prepared.params.plus_one = 0;
+    run(&prepared, first, end);
 }
 
 #if !IS_16_BITS
@@ -437,8 +446,8 @@ static void TYPED(forward)(const struct lnorm_forward_args *args, size_t first_r
     }
 #endif
     if (REALED(needs_preparing)(&args->params)) {
-        TYPED(forward_prepared)(args, first_row, end_row);
+        TYPED(forward_prepared)(args, first_row, end_row, TYPED(forward_plain));
     } else {
-        TYPED(forward_rows)(args, first_row, end_row, NULL);
+        TYPED(forward_plain)(args, first_row, end_row);
     }
 }

@@ -67,9 +67,8 @@ struct lnorm_forward_args {
     int staged, round_steps;
 
     /* x = input + input_bias + residual, which is written first, row by row; or residual.at is NULL. */
-    struct lnorm_input input, residual;
+    struct lnorm_input input, residual, input_bias;
     size_t residual_rows;
-    const void *input_bias;
     void *total;
 
     /* Where y is LNORM_I8 or LNORM_U8; the outputs of a dynamic scale are one per row. */
@@ -91,7 +90,7 @@ struct lnorm_backward_args {
     size_t rows, cols, inner;
     size_t stat_stride; /* from one outer index's statistics to the next one's */
     int has_mean, staged, accumulate;
-    size_t slabs, rows_per_slab;
+    size_t slabs, rows_per_slab; /* in backward_tiles tiles_per_slab */
 
     struct lnorm_input added; /* to dx; or NULL */
     int from_y;               /* x is y */
@@ -99,6 +98,47 @@ struct lnorm_backward_args {
     const void *given_moments, *given_grad_moments; /* one row each of LNORM_MOMENTS and LNORM_GRAD_MOMENTS, or NULL */
     double eps;                                     /* with given moments */
 };
+
+/* Where inner is at least a vector, rows that lie side by side are taken by tiles of a few strips, each of as many rows
+ * as a vector has lanes; the last strip of an outer index may begin within the one before. A tile has at least two
+ * strips, if there are as many, so that a store of one tile is never behind a load of another; and so many that what
+ * it has in memory, for `tensors` of them, stays in the second cache from one pass to the next. */
+#define LNORM_TILE_STRIPS ((size_t)4)
+#define LNORM_MOST_TILE_STRIPS (2 * LNORM_TILE_STRIPS - 1)
+#define LNORM_TILE_BYTES ((size_t)262144)
+#define LNORM_FORWARD_TENSORS ((size_t)2)
+#define LNORM_BACKWARD_TENSORS ((size_t)3)
+
+struct lnorm_tiles {
+    size_t lanes, inner, strips, count; /* of one outer index */
+};
+
+static INLINE struct lnorm_tiles lnorm_tiles_of(size_t inner, size_t cols, size_t lanes, size_t tensors)
+{
+    const size_t strips = inner / lanes + (inner % lanes != 0), fitting = LNORM_TILE_BYTES / 64 / tensors / cols;
+    const size_t wanted = fitting < 2 ? 2 : fitting > LNORM_TILE_STRIPS ? LNORM_TILE_STRIPS : fitting;
+    return (struct lnorm_tiles){lanes, inner, strips, strips < wanted ? 1 : strips / wanted};
+}
+
+/* The rows of a tile: the inner indices from `first` on. */
+struct lnorm_tile {
+    size_t outer, first, width, strips;
+};
+
+static INLINE struct lnorm_tile lnorm_tile_at(const struct lnorm_tiles *of, size_t index)
+{
+    const size_t outer = index / of->count, k = index % of->count;
+    const size_t begin = k * of->strips / of->count, end = (k + 1) * of->strips / of->count;
+    const size_t first = begin * of->lanes, last = end * of->lanes < of->inner ? end * of->lanes : of->inner;
+    return (struct lnorm_tile){outer, first, last - first, end - begin};
+}
+
+/* Where a strip begins in its tile. */
+static INLINE size_t lnorm_strip_begin(const struct lnorm_tile *tile, size_t lanes, size_t strip)
+{
+    const size_t last = tile->width - lanes;
+    return strip * lanes < last ? strip * lanes : last;
+}
 
 /* Rows whose terms of dgamma and dbeta are summed by plain additions before the sum is carried on with its error. */
 #define LNORM_BLOCK_ROWS ((size_t)16)
@@ -111,6 +151,8 @@ struct lnorm_typed_kernels {
     void (*forward)(const struct lnorm_forward_args *args, size_t first_row, size_t end_row);
     void (*backward)(const struct lnorm_backward_args *args, size_t slab);
     void (*backward_merge)(const struct lnorm_backward_args *args, size_t first_col, size_t end_col);
+    void (*forward_tiles)(const struct lnorm_forward_args *args, size_t first_tile, size_t end_tile);
+    void (*backward_tiles)(const struct lnorm_backward_args *args, size_t slab);
 
     /* The rest are those of the arithmetic's type, whatever the elements are. */
     void (*moments)(const struct lnorm_forward_args *args, void *moments, size_t first_row, size_t end_row);

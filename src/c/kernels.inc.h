@@ -44,6 +44,10 @@ enum { EACH_ITS_OWN = 1, ONE_FOR_ALL = 2, RUNS = 4 };
 #include "forward_kernel.inc.h"
 #include "backward_kernel.inc.h"
 #include "pieces_kernel.inc.h"
+#include "strip_moments.inc.h"
+#include "strip_sums.inc.h"
+#include "forward_tiles.inc.h"
+#include "backward_tiles.inc.h"
 #undef TYPE
 #undef ELEMENT
 #undef IS_16_BITS
@@ -54,11 +58,17 @@ enum { EACH_ITS_OWN = 1, ONE_FOR_ALL = 2, RUNS = 4 };
 #include "row_sums.inc.h"
 #include "forward_kernel.inc.h"
 #include "backward_kernel.inc.h"
+#include "strip_sums.inc.h"
+#include "forward_tiles.inc.h"
+#include "backward_tiles.inc.h"
 #undef TYPE
 #define TYPE bf16
 #include "row_sums.inc.h"
 #include "forward_kernel.inc.h"
 #include "backward_kernel.inc.h"
+#include "strip_sums.inc.h"
+#include "forward_tiles.inc.h"
+#include "backward_tiles.inc.h"
 #undef TYPE
 #undef ELEMENT
 #undef IS_16_BITS
@@ -104,6 +114,10 @@ enum { EACH_ITS_OWN = 1, ONE_FOR_ALL = 2, RUNS = 4 };
 #include "forward_kernel.inc.h"
 #include "backward_kernel.inc.h"
 #include "pieces_kernel.inc.h"
+#include "strip_moments.inc.h"
+#include "strip_sums.inc.h"
+#include "forward_tiles.inc.h"
+#include "backward_tiles.inc.h"
 
 #define LNORM_TABLE2(isa) lnorm_kernels_##isa
 #define LNORM_TABLE(isa) LNORM_TABLE2(isa)
@@ -111,8 +125,8 @@ enum { EACH_ITS_OWN = 1, ONE_FOR_ALL = 2, RUNS = 4 };
 #define LNORM_STRING(isa) LNORM_STRING2(isa)
 
 #define LNORM_TYPED_KERNELS(type, real)                                                                                \
-    {forward_##type,       backward_##type,     backward_merge_##real, moments_##real,                                 \
-     apply_moments_##real, grad_moments_##real, backward_runs_##real,  merge_runs_##real}
+    {forward_##type, backward_##type,      backward_merge_##real, forward_tiles_##type, backward_tiles_##type,         \
+     moments_##real, apply_moments_##real, grad_moments_##real,   backward_runs_##real, merge_runs_##real}
 
 const struct lnorm_kernels LNORM_TABLE(ISA) = {
     .name = LNORM_STRING(ISA),

@@ -13,6 +13,7 @@
 /* A slab holds a whole number of blocks; there are at most this many slabs. */
 #define MAX_SLABS ((size_t)32)
 #define MIN_SLAB_ROWS ((size_t)64)
+#define MIN_SLAB_TILES ((size_t)2)
 
 /* Columns of one piece of merging dgamma and dbeta. */
 #define MERGE_PIECE_COLS ((size_t)4096)
@@ -372,6 +373,20 @@ static int params_are_simple(const struct view *view)
     return (plain && (view->params.run == 1 || view->params.run >= SHORTEST_PLAIN_RUN)) || shared;
 }
 
+/* Whether rows are taken by tiles, side by side along inner; calls with more to do than plain forward or backward have
+ * to exclude that. */
+static int has_tiles(const struct view *view)
+{
+    return view->x == view->y && view->shape.inner >= 64 / real_size(view) && view->params.rows == 1 &&
+           view->params.run == 1 && params_are_simple(view) && view->rows != 0 && view->shape.norm != 0;
+}
+
+/* `tensors` are those in memory that the work is on. */
+static struct lnorm_tiles tiles_of(const struct view *view, size_t tensors)
+{
+    return lnorm_tiles_of(view->shape.inner, view->shape.norm, 64 / real_size(view), tensors);
+}
+
 static int kernels_for(const struct view *view, int staged)
 {
     return view->x == LNORM_F64             ? LNORM_KERNELS_F64
@@ -415,7 +430,7 @@ static size_t smaller(size_t a, size_t b)
     return a < b ? a : b;
 }
 
-/* What is done to rows, independently of each other. */
+/* What is done to rows, or to tiles of them, independently of each other. */
 struct row_work {
     const struct lnorm_typed_kernels *kernels;
     const struct lnorm_forward_args *forward;
@@ -428,6 +443,11 @@ struct row_work {
 static void run_forward(const struct row_work *work, size_t first_row, size_t end_row)
 {
     work->kernels->forward(work->forward, first_row, end_row);
+}
+
+static void run_forward_tiles(const struct row_work *work, size_t first_tile, size_t end_tile)
+{
+    work->kernels->forward_tiles(work->forward, first_tile, end_tile);
 }
 
 static void run_apply_moments(const struct row_work *work, size_t first_row, size_t end_row)
@@ -539,7 +559,7 @@ static lnorm_status forward(const struct view *view, const struct lnorm_forward_
         const struct shape residual = {args->residual_rows, cols, 1};
         fits = add_tensor(&all, READ_TENSOR, args->residual.at, &residual, args->residual.stride, 1,
                           lnorm_type_size(view->x)) &&
-               add_array(&all, READ, args->input_bias, cols, param_size);
+               add_array(&all, READ, args->input_bias.at, cols, param_size);
     }
     if (!fits || !add_array(&all, READ, args->params.gamma, param_count(view), param_size) ||
         !add_array(&all, READ, args->params.beta, param_count(view), param_size) ||
@@ -562,6 +582,15 @@ static lnorm_status forward(const struct view *view, const struct lnorm_forward_
     if (rows != 0 &&
         (x->at == NULL || args->y.at == NULL || args->x.at == NULL || (added && args->residual.at == NULL))) {
         return LNORM_ERROR_NULL;
+    }
+    if (has_tiles(view) && !args->round_steps && args->given_moments == NULL) {
+        const struct lnorm_tiles tiles = tiles_of(view, LNORM_FORWARD_TENSORS);
+        struct row_work work = {.kernels = &kernels->typed[kernels_for(view, 0)],
+                                .forward = args,
+                                .rows = view->shape.outer * tiles.count,
+                                .run = run_forward_tiles};
+        for_rows(hook, &work, cols * args->inner / tiles.count * real);
+        return LNORM_OK;
     }
     struct row_work work = {.kernels = &kernels->typed[kernels_for(view, args->staged)],
                             .forward = args,
@@ -607,7 +636,7 @@ lnorm_status lnorm_add_forward(const lnorm_problem *problem, const void *x, cons
     args.x.stride = stride_of(problem->total_stride, shape->norm);
     args.total = total;
     args.residual = input_of(&view, residual, view.x, problem->residual_stride, 1);
-    args.input_bias = input_bias;
+    args.input_bias = (struct lnorm_input){input_bias, 0, 1, view.param};
     if (view.rows != 0 && shape->norm != 0 && (residual == NULL || total == NULL)) {
         return LNORM_ERROR_NULL;
     }
@@ -666,7 +695,26 @@ static size_t rows_per_slab(size_t rows)
     return even_share > MIN_SLAB_ROWS ? even_share : MIN_SLAB_ROWS;
 }
 
-/* Elements of workspace; SIZE_MAX where they do not fit. */
+/* The same for tiles. */
+static size_t tiles_per_slab(size_t tiles)
+{
+    const size_t even_share = pieces(tiles, MAX_SLABS);
+    return even_share > MIN_SLAB_TILES ? even_share : MIN_SLAB_TILES;
+}
+
+static size_t tile_count(const struct view *view)
+{
+    return view->shape.outer * tiles_of(view, LNORM_BACKWARD_TENSORS).count;
+}
+
+/* Elements of workspace, of tiles and of rows; SIZE_MAX where they do not fit. */
+static size_t tile_workspace(const struct view *view)
+{
+    const size_t tiles = tile_count(view), slabs = pieces(tiles, tiles_per_slab(tiles));
+    size_t count;
+    return multiply(2 * LNORM_SLAB_ARRAYS * slabs, view->shape.norm, &count) ? count : SIZE_MAX;
+}
+
 static size_t slab_workspace(size_t rows, size_t cols, int accumulate)
 {
     size_t count;
@@ -689,6 +737,10 @@ static size_t workspace_bytes(const struct view *view)
         return multiply(view->rows, 4 * element, &bytes) && multiply(bytes, elements, &bytes) ? bytes : SIZE_MAX;
     }
     elements = slab_workspace(view->rows / groups, cols, (view->flags & LNORM_ACCUMULATE) != 0);
+    if (has_tiles(view)) { /* but not in every call */
+        const size_t of_tiles = tile_workspace(view);
+        elements = elements > of_tiles ? elements : of_tiles;
+    }
     return elements != SIZE_MAX && multiply(elements, groups, &bytes) && multiply(bytes, element, &bytes) ? bytes
                                                                                                           : SIZE_MAX;
 }
@@ -699,6 +751,7 @@ struct backward_work {
     const struct lnorm_typed_kernels *kernels;
     size_t groups, merge_pieces; /* merge_pieces per group */
     size_t real;
+    int tiles; /* a slab is of tiles; one group */
 };
 
 static const void *moved(const void *array, size_t elements, size_t element)
@@ -758,7 +811,7 @@ static void backward_piece(void *argument, size_t index)
 {
     const struct backward_work *const work = argument;
     const struct lnorm_backward_args args = group_args(work, index / work->args->slabs);
-    work->kernels->backward(&args, index % work->args->slabs);
+    (work->tiles ? work->kernels->backward_tiles : work->kernels->backward)(&args, index % work->args->slabs);
 }
 
 static void merge_piece(void *argument, size_t index)
@@ -830,8 +883,16 @@ static lnorm_status backward(const struct view *view, struct lnorm_backward_args
         return LNORM_OK;
     }
     args.rows = rows / groups;
-    args.rows_per_slab = rows_per_slab(args.rows);
-    args.slabs = pieces(args.rows, args.rows_per_slab);
+    if (has_tiles(view) && !args.from_y && !given) {
+        const size_t tiles = tile_count(view);
+        work.kernels = &kernels->typed[kernels_for(view, 0)];
+        work.tiles = 1;
+        args.rows_per_slab = tiles_per_slab(tiles);
+        args.slabs = pieces(tiles, args.rows_per_slab);
+    } else {
+        args.rows_per_slab = rows_per_slab(args.rows);
+        args.slabs = pieces(args.rows, args.rows_per_slab);
+    }
     for_each(hook, groups * args.slabs, backward_piece, &work);
     if (wants_sums && (rows == 0 || needed != 0)) {
         work.merge_pieces = pieces(cols, MERGE_PIECE_COLS);

@@ -225,13 +225,13 @@ static KERNEL_INLINE void REALED(finish_backward)(struct REALED(backward_moments
     REAL totals[4 * BATCH_ROWS], totals_lost[4 * BATCH_ROWS];
     REALED(total)(sums->sum, sums->lost, at, cols > BLOCK, totals, totals_lost);
     struct REALED(backward_totals) all = {.mean = vec_load(sums->mean),
-                                                .rstd = vec_load(sums->rstd),
-                                                .g_centre = vec_load(sums->g_centre),
-                                                .scale = vec_load(sums->scale),
-                                                .gc = REALED(mean_of)(0, &at, totals, totals_lost, cols),
-                                                .c = REALED(mean_of)(1, &at, totals, totals_lost, cols),
-                                                .g = REALED(mean_of)(2, &at, totals, totals_lost, cols),
-                                                .product = vec_load(totals)};
+                                          .rstd = vec_load(sums->rstd),
+                                          .g_centre = vec_load(sums->g_centre),
+                                          .scale = vec_load(sums->scale),
+                                          .gc = REALED(mean_of)(0, &at, totals, totals_lost, cols),
+                                          .c = REALED(mean_of)(1, &at, totals, totals_lost, cols),
+                                          .g = REALED(mean_of)(2, &at, totals, totals_lost, cols),
+                                          .product = vec_load(totals)};
     if (from_y) { /* xhat is as it was found: its mean is not looked after */
         all.gc.sum = vec_fnma(all.g_centre, all.c.sum, all.gc.sum);
         all.c.sum = all.c.lost = vec_set1(0);

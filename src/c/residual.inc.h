@@ -16,11 +16,10 @@ static NOINLINE void REALED(add_row)(const struct lnorm_forward_args *args, size
     enum { WIDTH = BLOCK / 4 };
     REAL x_block[WIDTH], residual_block[WIDTH], bias_block[WIDTH], total_block[WIDTH];
     const struct lnorm_output total = {args->total, args->x.stride, 1, args->x.type};
-    const struct lnorm_input bias = {args->input_bias, 0, 1, args->params.type};
     const struct REALED(source) x_source = REALED(row_source)(&args->input, row, 1, x_block);
     const struct REALED(source) residual_source =
         REALED(row_source)(&args->residual, row % args->residual_rows, 1, residual_block);
-    const struct REALED(source) bias_source = REALED(row_source)(&bias, 0, 1, bias_block);
+    const struct REALED(source) bias_source = REALED(row_source)(&args->input_bias, 0, 1, bias_block);
     const struct REALED(sink) sink = REALED(row_sink)(&total, row, 1, total_block);
     for (size_t i = 0; i < args->cols; i += WIDTH) {
         const size_t n = args->cols - i < WIDTH ? args->cols - i : WIDTH;

@@ -293,68 +293,6 @@ static const group groups[] = {
 
 #define GROUPS (sizeof groups / sizeof groups[0])
 
-/* A power of two from anywhere in the type's range. */
-static double random_scale(lnorm_type type, uint64_t *state)
-{
-    const int lowest = type == LNORM_F64 ? -1074 : -149, count = type == LNORM_F64 ? 2097 : 276;
-    const int exponent = lowest + (int)(next_random(state) % (uint64_t)count);
-    double scale = 1.0;
-    for (int i = 0; i < exponent; i++) {
-        scale *= 2.0;
-    }
-    for (int i = 0; i > exponent; i--) {
-        scale *= 0.5;
-    }
-    return scale;
-}
-
-static void make_special(lnorm_type type, void *x, size_t rows, size_t cols, uint64_t *state)
-{
-    const double largest = type == LNORM_F64   ? 0x1.fffffffffffffp+1023
-                           : type == LNORM_F32 ? 0x1.fffffep+127
-                           : type == LNORM_F16 ? 65504.0
-                                               : 0x1.fep+127;
-    for (size_t r = 0; r < rows; r++) {
-        const size_t row = r * cols, one = row + (size_t)(next_random(state) % cols);
-        double scale;
-        switch (next_random(state) % 9) {
-        case 0: /* constant rows */
-            fill_values(type, (char *)x + row * type_size(type), cols, 0.0, 0.0, state);
-            break;
-        case 1:
-            for (size_t c = 0; c < cols; c++) {
-                set_value(type, x, row + c, 0.1);
-            }
-            break;
-        case 2: /* the whole row is spoilt, and only this one */
-            set_value(type, x, one, (double)NAN);
-            break;
-        case 3:
-            set_value(type, x, one, (double)INFINITY);
-            break;
-        case 4: /* outliers */
-            set_value(type, x, one, 1e4);
-            break;
-        case 5:
-            set_value(type, x, one, -largest);
-            break;
-        case 6: /* sums overflow as well */
-            for (size_t c = 0; c < cols; c++) {
-                set_value(type, x, row + c, get_value(type, x, row + c) < 0.0 ? -largest : largest);
-            }
-            break;
-        case 7:
-            scale = random_scale(type, state);
-            for (size_t c = 0; c < cols; c++) {
-                set_value(type, x, row + c, get_value(type, x, row + c) * scale);
-            }
-            break;
-        default: /* an ordinary row between them */
-            break;
-        }
-    }
-}
-
 typedef struct shapes {
     size_t rows[14], cols[14]; /* each of these rows with each of these cols, up to the first 0 */
 } shapes;
