@@ -160,6 +160,7 @@ def _images() -> Iterator[Operation]:
 
     def backward_transposed() -> None:
         dx, *_ = pyln.layer_norm_backward(last(dy), last(x), channels, last_mean, last_rstd, weight, bias)
+        assert dx is not None
         np.copyto(y, np.moveaxis(dx, -1, 1))
 
     yield Operation(
