@@ -122,6 +122,8 @@ def _check_values(name: str, count: object, values: object, numbers: int) -> Non
     if not isinstance(values, np.ndarray):
         raise TypeError(f"{name} values: expected a NumPy array, got {type(values).__name__}")
     array = arguments.tensor(f"{name} values", values, ["float32", "float64"], owner="moments")
+    if array is not values:
+        raise ValueError(f"{name} values: the array is not aligned for {array.dtype}")
     if array.ndim < 2 or array.shape[-1] != numbers:
         raise ValueError(f"{name} values: expected a last axis of {numbers}, got shape {list(array.shape)}")
 
