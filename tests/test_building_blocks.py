@@ -278,6 +278,11 @@ X = np.arange(20, dtype="f4").reshape(4, 5)
         ),
         (lambda m: pyln.Moments(5.0, np.zeros((4, 1, 5), "f4")), TypeError, "Moments count: expected an int, got 5.0"),
         (
+            lambda m: pyln.Moments(5, np.frombuffer(bytes(81), "f4", 20, 1).reshape(4, 1, 5)),
+            ValueError,
+            "Moments values: the array is not aligned for float32",
+        ),
+        (
             lambda m: pyln.Moments(5, np.zeros((4, 1, 5), "f2")),
             TypeError,
             "Moments values: expected float32 or float64",
