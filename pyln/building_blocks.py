@@ -117,11 +117,15 @@ class GradMoments:
 
 
 def _check_values(name: str, count: object, values: object, numbers: int) -> None:
-    if not isinstance(count, int) or count < 0:
-        raise ValueError(f"{name}: expected a count of elements, got {count!r}")
+    if arguments.integer(f"{name} count", count) < 0:
+        raise ValueError(f"{name} count: expected a number of elements, got {count!r}")
+    if not isinstance(values, np.ndarray):
+        raise TypeError(f"{name} values: expected a NumPy array, got {type(values).__name__}")
     array = arguments.tensor(f"{name} values", values, ["float32", "float64"], owner="moments")
-    if array is not values or array.ndim < 2 or array.shape[-1] != numbers:
-        raise ValueError(f"{name}: expected an array of values with a last axis of {numbers}, got {values!r}")
+    if array is not values:
+        raise ValueError(f"{name} values: the array is not aligned for {array.dtype}")
+    if array.ndim < 2 or array.shape[-1] != numbers:
+        raise ValueError(f"{name} values: expected a last axis of {numbers}, got shape {list(array.shape)}")
 
 
 def moments(input: object, axis: Axis = -1, *, rms: bool = False) -> Moments:

@@ -264,6 +264,8 @@ def test_nothing_leaks():
         pyln.layer_norm(x, COLS, weight, bias, return_stats=True)
         pyln.layer_norm_backward(dy, x, COLS, mean, rstd, weight, bias)
         layer(x, out=y)
+        pyln.layer_norm(x, None, weight[:ROWS], axis=0, out=y)
+        pyln.rms_norm_backward(dy[::-1], x, COLS, rstd, weight)
         for wrong in ((x, COLS - 1), (x, COLS, weight[:-1])):
             with contextlib.suppress(ValueError):
                 pyln.layer_norm(*wrong)

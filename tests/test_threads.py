@@ -179,3 +179,39 @@ def test_set_num_threads(always_parallel):
         with pytest.raises(error, match="n: expected"):
             pyln.set_num_threads(n)
     assert pyln.get_num_threads() == 5
+
+
+def everything(x, dy):
+    """Results of all functions that call the library in their own way, for inputs (N, C, H, W)."""
+    w = x.shape[-1]
+    weight, bias = x[0, :, 0, 0].copy(), dy[0, :, 0, 0].copy()
+    rows, own = x[0, 0, 0].copy(), x[:, :1, :1].copy()
+    y, mean, rstd = pyln.layer_norm(x, w, rows, own, return_stats=True)
+    yield y, mean, rstd
+    yield pyln.layer_norm_backward(dy, x, w, mean, rstd, own, own)
+    yield pyln.layer_norm_backward_from_y(dy, y, w, rstd, rows, own)
+    _, mean, rstd = pyln.layer_norm(x, None, weight, axis=1, return_stats=True)
+    yield pyln.layer_norm_backward(dy, x, None, mean, rstd, weight, axis=1)
+    y, total, mean, rstd = pyln.add_layer_norm(x, dy[:1], w, rows, return_stats=True)
+    yield y, total, *pyln.add_layer_norm_backward(dy, x, total, w, mean, rstd, rows)
+    y, mean, rstd = pyln.group_norm(x, 2, weight, bias, return_stats=True)
+    yield y, *pyln.group_norm_backward(dy, x, 2, mean, rstd, weight)
+    yield pyln.quantized_rms_norm(x, w, rows)[:2]
+    yield pyln.quantized_layer_norm(x, None, weight, axis=1, dtype="uint8")
+    moments = pyln.moments(x, (1, 2))
+    grad_moments = pyln.grad_moments(dy, x, moments, axis=(1, 2))
+    yield moments.values, grad_moments.values
+    yield pyln.apply_grad_moments(dy, x, moments, grad_moments, axis=(1, 2))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+@pytest.mark.parametrize("shape", [(2, 4, 6, 5), (3, 8, 70, 33), (300, 2, 3, 4)])
+def test_no_function_depends_on_threads(shape, dtype, isa, always_parallel):
+    x, dy = np.random.default_rng(0).standard_normal((2, *shape)).astype(dtype)
+    found = []
+    for n in (1, 2, 3):
+        pyln.set_num_threads(n)
+        found.append([array for result in everything(x, dy) for array in result])
+    for other in found[1:]:
+        for a, b in zip(other, found[0], strict=True):
+            np.testing.assert_array_equal(a, b)
