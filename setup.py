@@ -25,16 +25,27 @@ def version() -> str:
 C_FLAGS = ["-O3", "-std=c11", "-fvisibility=hidden", "-ffp-contract=off", "-fno-math-errno"]
 
 
+POSIX = sys.platform != "win32"
+
+# Compiled once, and linked into both extensions.
+library = {
+    "sources": sorted(glob("src/c/*.c")),
+    "obj_deps": {"": [HEADER, *glob("src/c/*.h")]},
+    "include_dirs": ["include"],
+    "cflags": C_FLAGS if POSIX else [],
+}
+
+
 def extension(name: str, sources: list[str], depends: list[str], include_dirs: list[str]) -> Extension:
-    """The library's sources and more, with one set of flags for all."""
+    """What goes around the library, with the library's flags."""
     return Extension(
         name,
-        sources=[*sources, *sorted(glob("src/c/*.c"))],
-        depends=[HEADER, *depends, *glob("src/c/*.h")],
+        sources=sources,
+        depends=[HEADER, *depends, *glob("src/c/*")],
         include_dirs=["include", *include_dirs],
         define_macros=[("Py_LIMITED_API", "0x030B0000")],
-        extra_compile_args=[] if sys.platform == "win32" else C_FLAGS,
-        libraries=[] if sys.platform == "win32" else ["m"],
+        extra_compile_args=C_FLAGS if POSIX else [],
+        extra_link_args=["-lm"] if POSIX else [],  # behind the library, which needs it
         py_limited_api=True,
     )
 
@@ -47,6 +58,7 @@ loops = extension(
 
 setup(
     version=version(),
+    libraries=[("lnorm", library)],
     ext_modules=[core, loops],
-    options={"bdist_wheel": {"py_limited_api": "cp311"}, "build_ext": {"parallel": 2}},  # both hold all kernels
+    options={"bdist_wheel": {"py_limited_api": "cp311"}},
 )
