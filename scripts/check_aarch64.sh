@@ -5,10 +5,11 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 build=$(mktemp -d)
 trap 'rm -rf "$build"' EXIT
-for test in check api; do
+for test in check inner api; do
     aarch64-linux-gnu-gcc -O2 -Iinclude src/c/*.c tests/c/${test}_test.c -lm -lpthread -o "$build/$test"
 done
 run="qemu-aarch64 -L /usr/aarch64-linux-gnu"
 $run "$build/check" tests/c/golden.txt | tee "$build/log" | tail -2
 grep -q neon "$build/log"
+$run "$build/inner" 8 | tail -1
 $run "$build/api"
