@@ -894,7 +894,9 @@ static lnorm_status backward(const struct view *view, struct lnorm_backward_args
         args.slabs = pieces(args.rows, args.rows_per_slab);
     }
     for_each(hook, groups * args.slabs, backward_piece, &work);
-    if (wants_sums && (rows == 0 || needed != 0)) {
+    /* Without tiles a few rows are summed where the sums belong, whatever tiles would have needed. */
+    const int merges = work.tiles || rows == 0 || slab_workspace(args.rows, cols, args.accumulate) != 0;
+    if (wants_sums && merges) {
         work.merge_pieces = pieces(cols, MERGE_PIECE_COLS);
         for_each(hook, groups * work.merge_pieces, merge_piece, &work);
     }
