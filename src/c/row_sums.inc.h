@@ -2,18 +2,34 @@
  * comes before.
  */
 
+#if IS_16_BITS
+/* Some of a vector's elements. */
+static NOINLINE vec TYPED(read_first)(const ELEMENT *p, size_t n)
+{
+    ELEMENT first[LANES] = {0};
+    ROLLED
+    for (size_t i = 0; i < n; i++) {
+        first[i] = p[i];
+    }
+    return TYPED(vec_widen)(first);
+}
+
+static NOINLINE void TYPED(write_first)(ELEMENT *p, vec v, size_t n)
+{
+    ELEMENT first[LANES];
+    TYPED(vec_narrow)(first, v);
+    ROLLED
+    for (size_t i = 0; i < n; i++) {
+        p[i] = first[i];
+    }
+}
+#endif
+
 /* The first n elements, n from 1 to LANES. */
 static KERNEL_INLINE vec TYPED(read)(const ELEMENT *p, size_t n)
 {
 #if IS_16_BITS
-    if (n != LANES) {
-        ELEMENT first[LANES] = {0};
-        for (size_t i = 0; i < n; i++) {
-            first[i] = p[i];
-        }
-        return TYPED(vec_widen)(first);
-    }
-    return TYPED(vec_widen)(p);
+    return n == LANES ? TYPED(vec_widen)(p) : TYPED(read_first)(p, n);
 #else
     return REALED(load)(p, n);
 #endif
@@ -22,14 +38,10 @@ static KERNEL_INLINE vec TYPED(read)(const ELEMENT *p, size_t n)
 static KERNEL_INLINE void TYPED(write)(ELEMENT *p, vec v, size_t n)
 {
 #if IS_16_BITS
-    if (n != LANES) {
-        ELEMENT first[LANES];
-        TYPED(vec_narrow)(first, v);
-        for (size_t i = 0; i < n; i++) {
-            p[i] = first[i];
-        }
-    } else {
+    if (n == LANES) {
         TYPED(vec_narrow)(p, v);
+    } else {
+        TYPED(write_first)(p, v, n);
     }
 #else
     REALED(store)(p, v, n);
@@ -106,30 +118,33 @@ static KERNEL_INLINE struct REALED(vec_sums) TYPED(sum_step)(const struct TYPED(
     return even;
 }
 
-/* The sums of a block: the n elements from column i, at most 4 steps. Those of g * c go to sum[0], those of c to
- * sum[pitch] and those of g to sum[2 * pitch], where there are such. */
+/* Those of g * c go to sum[0], those of c to sum[pitch] and those of g to sum[2 * pitch], where there are such. */
+static KERNEL_INLINE void TYPED(put_sums)(struct REALED(vec_sums) of, const struct TYPED(row) * row, vec *sum,
+                                          size_t pitch)
+{
+    sum[0] = of.gc;
+    if (row->has_mean) {
+        sum[pitch] = of.c;
+        if (row->has_g) {
+            sum[2 * pitch] = of.g;
+        }
+    }
+}
+
+/* The sums of a block: the n elements from column i, at most 4 steps. Those of no step are 0, and not -0, so that they
+ * can be added to 0. */
 static KERNEL_INLINE void TYPED(sum_block)(const struct TYPED(row) * row, size_t i, size_t n, vec *sum, size_t pitch)
 {
-    const size_t quantities = REALED(quantities)(row->has_mean, row->has_g);
-    struct REALED(vec_sums) step = TYPED(sum_step)(row, i, n < STEP ? n : STEP);
-    sum[0] = step.gc;
-    if (quantities > 1) {
-        sum[pitch] = step.c;
-    }
-    if (quantities > 2) {
-        sum[2 * pitch] = step.g;
-    }
+    const vec zero = vec_set1(0);
+    struct REALED(vec_sums) block = {zero, zero, zero};
     ROLLED
-    for (size_t done = STEP; done < n; done += STEP) {
-        step = TYPED(sum_step)(row, i + done, n - done < STEP ? n - done : STEP);
-        sum[0] = vec_add(sum[0], step.gc);
-        if (quantities > 1) {
-            sum[pitch] = vec_add(sum[pitch], step.c);
-        }
-        if (quantities > 2) {
-            sum[2 * pitch] = vec_add(sum[2 * pitch], step.g);
-        }
+    for (size_t done = 0; done < n; done += STEP) {
+        const struct REALED(vec_sums) step = TYPED(sum_step)(row, i + done, n - done < STEP ? n - done : STEP);
+        block.gc = vec_add(block.gc, step.gc);
+        block.c = vec_add(block.c, step.c);
+        block.g = vec_add(block.g, step.g);
     }
+    TYPED(put_sums)(block, row, sum, pitch);
 }
 
 /* The same of any row, staged or not. The branches differ in what the compiler knows. */
@@ -200,11 +215,16 @@ static NOINLINE void TYPED(sum_blocks)(const struct TYPED(row) * row, size_t beg
     }
 }
 
-/* The sums of a row that is not staged, whose first block is worth a copy of the code. */
+/* The sums of a row that is not staged. Its first block is worth a copy of the code, and a single step one more. */
 static KERNEL_INLINE void TYPED(sum_row)(const struct TYPED(row) * row, vec *sum, vec *lost, size_t pitch)
 {
-    TYPED(sum_block)(row, 0, row->cols < BLOCK ? row->cols : BLOCK, sum, pitch);
-    if (row->cols > BLOCK) {
+    const size_t cols = row->cols;
+    if (cols <= STEP) {
+        TYPED(put_sums)(TYPED(sum_step)(row, 0, cols), row, sum, pitch);
+        return;
+    }
+    TYPED(sum_block)(row, 0, cols < BLOCK ? cols : BLOCK, sum, pitch);
+    if (cols > BLOCK) {
         const struct TYPED(row) in_memory = *row; /* and only here */
         TYPED(sum_blocks)(&in_memory, BLOCK, sum, lost, pitch);
     }
