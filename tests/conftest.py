@@ -1,9 +1,11 @@
 """Fixtures of the test suite."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import ROOT, run
 
 import pyln
 
@@ -33,3 +35,16 @@ def dtype(request: pytest.FixtureRequest) -> np.dtype:
 def rng() -> np.random.Generator:
     """Return random numbers that are the same in each run."""
     return np.random.default_rng(1607)
+
+
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Install the C library and move the prefix: nothing in it may depend on where it was."""
+    work = tmp_path_factory.mktemp("install")
+    run(
+        *("cmake", "-S", ROOT, "-B", work / "build", f"-DCMAKE_INSTALL_PREFIX={work / 'first'}"),
+        *("-DCMAKE_BUILD_TYPE=Release", "-DLNORM_BUILD_TESTS=OFF", "-DCMAKE_INSTALL_LIBDIR=lib"),
+    )
+    run("cmake", "--build", work / "build", "--parallel", "2")
+    run("cmake", "--install", work / "build")
+    return (work / "first").rename(work / "moved")

@@ -1,36 +1,23 @@
 """The C API as another language sees it: the installed header and shared library, by cffi, without any glue."""
 
 import re
-import subprocess
-from pathlib import Path
 
 import cffi
 import numpy as np
 import pytest
+from commands import run
 
 import pyln
 
-ROOT = Path(__file__).resolve().parent.parent
-
 
 @pytest.fixture(scope="module")
-def c(tmp_path_factory):
-    build, prefix = tmp_path_factory.mktemp("build"), tmp_path_factory.mktemp("prefix")
-    for command in (
-        ["cmake", "-S", ROOT, "-B", build, "-DLNORM_BUILD_TESTS=OFF"],
-        ["cmake", "--build", build, "--parallel", "2"],
-        ["cmake", "--install", build, "--prefix", prefix],
-    ):
-        subprocess.run(command, check=True, capture_output=True)
-    header = prefix / "include" / "lnorm.h"
-    preprocessed = subprocess.run(
-        ["cc", "-E", "-P", "-DLNORM_API=", header], check=True, capture_output=True, text=True
-    )
-    declarations = preprocessed.stdout[preprocessed.stdout.index("typedef enum lnorm_status") :]
+def c(installed):
+    header = installed / "include" / "lnorm.h"
+    preprocessed = run("cc", "-E", "-P", "-DLNORM_API=", header)
+    declarations = preprocessed[preprocessed.index("typedef enum lnorm_status") :]
     ffi = cffi.FFI()
     ffi.cdef(re.sub(r'__attribute__\(\(visibility\("default"\)\)\)', "", declarations))
-    (library,) = prefix.glob("lib*/liblnorm.so")
-    return ffi, ffi.dlopen(str(library)), header.read_text()
+    return ffi, ffi.dlopen(str(installed / "lib" / "liblnorm.so")), header.read_text()
 
 
 def pointer(ffi, array):
