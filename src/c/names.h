@@ -5,8 +5,10 @@
  *
  * A vec is a virtual vector of 64 bytes on every instruction set. The *_first forms touch only the first n lanes;
  * loading and keeping give 0 in the others. vec_fma is a * b + c rounded once, vec_fnma is c - a * b and vec_fms a * b
- * - c. vec_if_less(a, b, x, y) is a < b ? x : y in each lane. vec_even(a, b, unit) takes the even-numbered units of
- * `unit` lanes: unit 0 of a, unit 0 of b, unit 2 of a, unit 2 of b ...; vec_odd the odd-numbered ones.
+ * - c. vec_if_less(a, b, x, y) is a < b ? x : y in each lane, vec_min(a, b) is a < b ? a : b, and vec_max(a, b) is
+ * a > b ? a : b; so that of a NaN and a number, in whatever order, the second remains. vec_even(a, b, unit) takes the
+ * even-numbered units of `unit` lanes: unit 0 of a, unit 0 of b, unit 2 of a, unit 2 of b ...; vec_odd the odd-numbered
+ * ones.
  *
  * vec_widen_f16, vec_widen_bf16, vec_narrow_f16 and vec_narrow_bf16 read and write 16 16-bit numbers, as a vec_f32.
  */
@@ -34,6 +36,8 @@
 #define vec_div REALED(vec_div)
 #define vec_sqrt REALED(vec_sqrt)
 #define vec_if_less REALED(vec_if_less)
+#define vec_min REALED(vec_min)
+#define vec_max REALED(vec_max)
 #define vec_even REALED(vec_even)
 #define vec_odd REALED(vec_odd)
 

@@ -32,10 +32,16 @@ static INLINE void REALED(begin_quantizer)(struct REALED(quantizer) * to, const 
 static NOINLINE void REALED(extend_range)(struct REALED(quantizer) * to, const REAL *y, size_t n)
 {
     vec lowest = to->lowest, highest = to->highest;
-    for (size_t i = 0; i < n; i += LANES) {
-        const vec v = REALED(load)(y + i, n - i < LANES ? n - i : LANES);
-        lowest = vec_if_less(v, lowest, v, lowest);
-        highest = vec_if_less(highest, v, v, highest);
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES) {
+        const vec v = vec_load(y + i);
+        lowest = vec_min(v, lowest);
+        highest = vec_max(v, highest);
+    }
+    if (i < n) { /* 0 is in the range already */
+        const vec v = vec_load_first(y + i, n - i);
+        lowest = vec_min(v, lowest);
+        highest = vec_max(v, highest);
     }
     to->lowest = lowest;
     to->highest = highest;
@@ -69,7 +75,7 @@ static NOINLINE void REALED(finish_range)(struct REALED(quantizer) * to, const s
     REALED(set_scale)(to, args->y.type, scale, zero_point);
 }
 
-/* n elements, at most a block. */
+/* n elements, at most a block; whole vectors of y are read. */
 static NOINLINE void REALED(quantize)(uint8_t *q, ptrdiff_t step, const struct REALED(quantizer) * by, const REAL *y,
                                       size_t n)
 {
@@ -84,9 +90,9 @@ static NOINLINE void REALED(quantize)(uint8_t *q, ptrdiff_t step, const struct R
     const vec scale = vec_set1(by->scale), zero = vec_set1(0);
     const vec least = vec_set1(by->least), most = vec_set1(by->most), add = vec_set1(REAL_ROUNDER);
     for (size_t i = 0; i < n; i += LANES) {
-        const vec v = vec_div(REALED(load)(y + i, n - i < LANES ? n - i : LANES), scale);
-        vec kept = vec_add(vec_if_less(zero, v, v, zero), vec_if_less(v, zero, v, zero)); /* NaN becomes 0 */
-        kept = vec_if_less(kept, least, least, vec_if_less(most, kept, most, kept));
+        const vec v = vec_div(vec_load(y + i), scale);
+        /* One of both is 0; NaN becomes 0. */
+        const vec kept = vec_add(vec_max(vec_min(v, zero), least), vec_min(vec_max(v, zero), most));
         vec_store(rounded.values + i, vec_add(kept, add));
     }
     const REAL_BITS offset = (REAL_BITS)by->zero_point - rounder.bits;

@@ -80,6 +80,14 @@ static INLINE vec_f32 vec_if_less_f32(vec_f32 a, vec_f32 b, vec_f32 x, vec_f32 y
 {
     return (vec_f32){choose_f32(a.a, b.a, x.a, y.a), choose_f32(a.b, b.b, x.b, y.b)};
 }
+static INLINE vec_f32 vec_min_f32(vec_f32 a, vec_f32 b)
+{
+    return (vec_f32){_mm256_min_ps(a.a, b.a), _mm256_min_ps(a.b, b.b)};
+}
+static INLINE vec_f32 vec_max_f32(vec_f32 a, vec_f32 b)
+{
+    return (vec_f32){_mm256_max_ps(a.a, b.a), _mm256_max_ps(a.b, b.b)};
+}
 static INLINE __m256 even_f32(__m256 a, __m256 b, int unit)
 {
     switch (unit) {
@@ -229,6 +237,14 @@ static INLINE __m256d choose_f64(__m256d a, __m256d b, __m256d x, __m256d y)
 static INLINE vec_f64 vec_if_less_f64(vec_f64 a, vec_f64 b, vec_f64 x, vec_f64 y)
 {
     return (vec_f64){choose_f64(a.a, b.a, x.a, y.a), choose_f64(a.b, b.b, x.b, y.b)};
+}
+static INLINE vec_f64 vec_min_f64(vec_f64 a, vec_f64 b)
+{
+    return (vec_f64){_mm256_min_pd(a.a, b.a), _mm256_min_pd(a.b, b.b)};
+}
+static INLINE vec_f64 vec_max_f64(vec_f64 a, vec_f64 b)
+{
+    return (vec_f64){_mm256_max_pd(a.a, b.a), _mm256_max_pd(a.b, b.b)};
 }
 static INLINE vec_f64 vec_even_f64(vec_f64 a, vec_f64 b, int unit)
 {

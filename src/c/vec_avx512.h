@@ -68,6 +68,14 @@ static INLINE vec_f32 vec_if_less_f32(vec_f32 a, vec_f32 b, vec_f32 x, vec_f32 y
 {
     return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, b, _CMP_LT_OQ), y, x);
 }
+static INLINE vec_f32 vec_min_f32(vec_f32 a, vec_f32 b)
+{
+    return _mm512_min_ps(a, b);
+}
+static INLINE vec_f32 vec_max_f32(vec_f32 a, vec_f32 b)
+{
+    return _mm512_max_ps(a, b);
+}
 static INLINE __m512d even_f64(__m512d a, __m512d b, int unit)
 {
     switch (unit) {
@@ -195,6 +203,14 @@ static INLINE vec_f64 vec_sqrt_f64(vec_f64 a)
 static INLINE vec_f64 vec_if_less_f64(vec_f64 a, vec_f64 b, vec_f64 x, vec_f64 y)
 {
     return _mm512_mask_blend_pd(_mm512_cmp_pd_mask(a, b, _CMP_LT_OQ), y, x);
+}
+static INLINE vec_f64 vec_min_f64(vec_f64 a, vec_f64 b)
+{
+    return _mm512_min_pd(a, b);
+}
+static INLINE vec_f64 vec_max_f64(vec_f64 a, vec_f64 b)
+{
+    return _mm512_max_pd(a, b);
 }
 static INLINE vec_f64 vec_even_f64(vec_f64 a, vec_f64 b, int unit)
 {

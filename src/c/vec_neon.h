@@ -84,6 +84,14 @@ static INLINE vec_f32 vec_if_less_f32(vec_f32 x, vec_f32 y, vec_f32 u, vec_f32 v
     return (vec_f32){vbslq_f32(vcltq_f32(x.a, y.a), u.a, v.a), vbslq_f32(vcltq_f32(x.b, y.b), u.b, v.b),
                      vbslq_f32(vcltq_f32(x.c, y.c), u.c, v.c), vbslq_f32(vcltq_f32(x.d, y.d), u.d, v.d)};
 }
+static INLINE vec_f32 vec_min_f32(vec_f32 x, vec_f32 y)
+{
+    return vec_if_less_f32(x, y, x, y);
+}
+static INLINE vec_f32 vec_max_f32(vec_f32 x, vec_f32 y)
+{
+    return vec_if_less_f32(y, x, x, y);
+}
 static INLINE float32x4_t even_f32(float32x4_t x, float32x4_t y, int unit)
 {
     return unit == 1 ? vtrn1q_f32(x, y)
@@ -242,6 +250,14 @@ static INLINE vec_f64 vec_if_less_f64(vec_f64 x, vec_f64 y, vec_f64 u, vec_f64 v
 {
     return (vec_f64){vbslq_f64(vcltq_f64(x.a, y.a), u.a, v.a), vbslq_f64(vcltq_f64(x.b, y.b), u.b, v.b),
                      vbslq_f64(vcltq_f64(x.c, y.c), u.c, v.c), vbslq_f64(vcltq_f64(x.d, y.d), u.d, v.d)};
+}
+static INLINE vec_f64 vec_min_f64(vec_f64 x, vec_f64 y)
+{
+    return vec_if_less_f64(x, y, x, y);
+}
+static INLINE vec_f64 vec_max_f64(vec_f64 x, vec_f64 y)
+{
+    return vec_if_less_f64(y, x, x, y);
 }
 static INLINE vec_f64 vec_even_f64(vec_f64 x, vec_f64 y, int unit)
 {

@@ -130,6 +130,14 @@
         }                                                                                                              \
         return y;                                                                                                      \
     }                                                                                                                  \
+    static INLINE vec_##S vec_min_##S(vec_##S a, vec_##S b)                                                            \
+    {                                                                                                                  \
+        return vec_if_less_##S(a, b, a, b);                                                                            \
+    }                                                                                                                  \
+    static INLINE vec_##S vec_max_##S(vec_##S a, vec_##S b)                                                            \
+    {                                                                                                                  \
+        return vec_if_less_##S(b, a, a, b);                                                                            \
+    }                                                                                                                  \
     static NOINLINE vec_##S vec_even_##S(vec_##S a, vec_##S b, int unit)                                               \
     {                                                                                                                  \
         ROLLED                                                                                                         \
