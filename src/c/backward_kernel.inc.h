@@ -172,7 +172,7 @@ struct TYPED(group) {
     const struct REALED(backward_moments) * m;
     size_t lane;    /* of its first row */
     int direct;     /* all verdicts are */
-    int asks_ahead; /* for the lines of the next group's dx, which lie right behind this one's */
+    int asks_ahead; /* for the next group's dx and added, taken to lie right behind this one's */
 };
 
 /* One tile: dx of its rows, and the sums over its rows. */
@@ -250,15 +250,22 @@ static KERNEL_INLINE void TYPED(store_tile)(const struct TYPED(tile) * from, con
     }
 }
 
+static KERNEL_INLINE void TYPED(ask_for)(const ELEMENT *p, size_t vecs)
+{
+    for (size_t v = 0; v < vecs; v++) {
+        PREFETCH(p + v * LANES);
+    }
+}
+
 /* `vecs` whole vectors of a group's columns. */
 static KERNEL_INLINE void TYPED(apply_tile)(const struct TYPED(group) * group, size_t rows, size_t i, size_t vecs)
 {
     const size_t held = rows < HELD_ROWS ? rows : HELD_ROWS;
     struct TYPED(tile) tile;
-    if (rows == GROUP_ROWS && group->asks_ahead) { /* a line is waited for before it is overwritten */
-        const ELEMENT *const next = group->dx + (ptrdiff_t)rows * group->dx_stride + rows * i;
-        for (size_t v = 0; v < rows * vecs; v++) {
-            PREFETCH(next + v * LANES);
+    if (rows == GROUP_ROWS && group->asks_ahead) { /* a line is waited for before it is overwritten, too */
+        TYPED(ask_for)(group->dx + (ptrdiff_t)rows * group->dx_stride + rows * i, rows * vecs);
+        if (group->added != NULL) {
+            TYPED(ask_for)(group->added + (ptrdiff_t)rows * group->added_stride + rows * i, rows * vecs);
         }
     }
     for (size_t r = 0; r < rows; r += held) {
