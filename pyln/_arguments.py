@@ -100,7 +100,7 @@ def normalized_axes(
 ) -> tuple[int, int]:
     """Return the first normalized axis and the one after the last."""
     if (normalized_shape is None) == (axis is None):
-        raise TypeError("give either normalized_shape or axis=, and None for the other")
+        raise TypeError("give either normalized_shape or axis=")
     if axis is not None:
         return _consecutive(input.ndim, axis)
     shape = shape_tuple("normalized_shape", normalized_shape)

@@ -21,7 +21,7 @@ _plain_layer_norm_backward = _core.layer_norm_backward
 @overload
 def layer_norm(
     input: object,
-    normalized_shape: int | Sequence[int] | None,
+    normalized_shape: int | Sequence[int] | None = ...,
     weight: object = ...,
     bias: object = ...,
     eps: float = ...,
@@ -36,7 +36,7 @@ def layer_norm(
 @overload
 def layer_norm(
     input: object,
-    normalized_shape: int | Sequence[int] | None,
+    normalized_shape: int | Sequence[int] | None = ...,
     weight: object = ...,
     bias: object = ...,
     eps: float = ...,
@@ -50,7 +50,7 @@ def layer_norm(
 ) -> tuple[Array, Array, Array]: ...
 def layer_norm(
     input: object,
-    normalized_shape: int | Sequence[int] | None,
+    normalized_shape: int | Sequence[int] | None = None,
     weight: object = None,
     bias: object = None,
     eps: float = 1e-5,
@@ -302,7 +302,7 @@ def _backward_from_y(
 @overload
 def rms_norm(
     input: object,
-    normalized_shape: int | Sequence[int] | None,
+    normalized_shape: int | Sequence[int] | None = ...,
     weight: object = ...,
     eps: float | None = ...,
     *,
@@ -316,7 +316,7 @@ def rms_norm(
 @overload
 def rms_norm(
     input: object,
-    normalized_shape: int | Sequence[int] | None,
+    normalized_shape: int | Sequence[int] | None = ...,
     weight: object = ...,
     eps: float | None = ...,
     *,
@@ -329,7 +329,7 @@ def rms_norm(
 ) -> tuple[Array, Array]: ...
 def rms_norm(
     input: object,
-    normalized_shape: int | Sequence[int] | None,
+    normalized_shape: int | Sequence[int] | None = None,
     weight: object = None,
     eps: float | None = None,
     *,

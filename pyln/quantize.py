@@ -18,7 +18,7 @@ Quantized = tuple[Array, Array | float, Array | int | None]
 
 def quantized_layer_norm(
     input: object,
-    normalized_shape: int | Sequence[int] | None,
+    normalized_shape: int | Sequence[int] | None = None,
     weight: object = None,
     bias: object = None,
     eps: float = 1e-5,
@@ -66,7 +66,7 @@ def quantized_layer_norm(
 
 def quantized_rms_norm(
     input: object,
-    normalized_shape: int | Sequence[int] | None,
+    normalized_shape: int | Sequence[int] | None = None,
     weight: object = None,
     eps: float | None = None,
     *,

@@ -191,3 +191,15 @@ def test_overlapping_gradients():
         pyln.layer_norm_backward(X, X, 5, STATS, STATS, out=(None, shared, shared))
     with pytest.raises(ValueError, match=r"out \(grad_weight\): overlaps weight"):
         pyln.layer_norm_backward(X, X, 5, STATS, STATS, shared, out=(None, shared, None))
+
+
+@pytest.mark.parametrize(
+    "function", [pyln.layer_norm, pyln.rms_norm, pyln.quantized_layer_norm, pyln.quantized_rms_norm]
+)
+def test_axis_alone_is_enough(function):
+    x = np.arange(12, dtype=np.float32).reshape(2, 3, 2)
+    for got, expected in zip(function(x, axis=1), function(x, None, axis=1), strict=True):
+        np.testing.assert_array_equal(got, expected)
+    for arguments in [{}, dict(normalized_shape=2, axis=2)]:
+        with pytest.raises(TypeError, match="give either normalized_shape or axis="):
+            function(x, **arguments)
