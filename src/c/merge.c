@@ -2,43 +2,32 @@
  * what the first lost. (Dekker: A floating-point technique for extending the available precision, 1971; the update of
  * mean and variance is Chan, Golub and LeVeque's, 1979.)
  */
-#include <math.h>
-
+#include "fma.h"
 #include "kernels.h"
 
-typedef struct {
-    double high, low;
-} pair;
-
-static pair two_sum(double a, double b)
+static double_pair add(double_pair a, double_pair b)
 {
-    const double s = a + b, part = s - a;
-    return (pair){s, (a - (s - part)) + (b - part)};
-}
-
-static pair add(pair a, pair b)
-{
-    const pair s = two_sum(a.high, b.high);
+    const double_pair s = two_sum(a.high, b.high);
     return two_sum(s.high, s.low + (a.low + b.low));
 }
 
-static pair multiply(pair a, pair b)
+static double_pair multiply(double_pair a, double_pair b)
 {
     const double p = a.high * b.high;
-    return two_sum(p, fma(a.high, b.high, -p) + (a.high * b.low + a.low * b.high));
+    return two_sum(p, fma_f64(a.high, b.high, -p) + (a.high * b.low + a.low * b.high));
 }
 
-static pair times(pair a, double power_of_two)
+static double_pair times(double_pair a, double power_of_two)
 {
-    return (pair){a.high * power_of_two, a.low * power_of_two};
+    return (double_pair){a.high * power_of_two, a.low * power_of_two};
 }
 
 /* a / b, both below 2^63. */
-static pair quotient(int64_t a, int64_t b)
+static double_pair quotient(int64_t a, int64_t b)
 {
-    const pair top = {(double)a, (double)(a - (int64_t)(double)a)};
+    const double_pair top = {(double)a, (double)(a - (int64_t)(double)a)};
     const double below = (double)b, q = top.high / below;
-    const double rest = fma(-q, below, top.high) + top.low - q * (double)(b - (int64_t)below);
+    const double rest = fma_f64(-q, below, top.high) + top.low - q * (double)(b - (int64_t)below);
     return two_sum(q, rest / below);
 }
 
@@ -47,7 +36,7 @@ static double number(int real, const void *row, size_t i)
     return real == LNORM_F64 ? ((const double *)row)[i] : (double)((const float *)row)[i];
 }
 
-static pair get(int real, const void *row, size_t i)
+static double_pair get(int real, const void *row, size_t i)
 {
     return two_sum(number(real, row, i), number(real, row, i + 1));
 }
@@ -61,7 +50,7 @@ static void set_number(int real, void *row, size_t i, double value)
     }
 }
 
-static void set(int real, void *row, size_t i, pair value)
+static void set(int real, void *row, size_t i, double_pair value)
 {
     set_number(real, row, i, value.high);
     set_number(real, row, i + 1, (value.high - number(real, row, i)) + value.low);
@@ -80,10 +69,10 @@ void lnorm_merge_row(int real, int64_t count_a, const void *a, int64_t count_b, 
         copy(real, merged, count_a == 0 ? b : a, LNORM_MOMENTS);
         return;
     }
-    const pair share_a = quotient(count_a, count_a + count_b), share_b = quotient(count_b, count_a + count_b);
+    const double_pair share_a = quotient(count_a, count_a + count_b), share_b = quotient(count_b, count_a + count_b);
     const double scale_a = number(real, a, 4), scale_b = number(real, b, 4);
     double scale = scale_a < scale_b ? scale_a : scale_b;
-    const pair means[2] = {get(real, a, 0), get(real, b, 0)}, vars[2] = {get(real, a, 2), get(real, b, 2)};
+    const double_pair means[2] = {get(real, a, 0), get(real, b, 0)}, vars[2] = {get(real, a, 2), get(real, b, 2)};
     /* The square of the difference of the means must not overflow. */
     const double limit = real == LNORM_F64 ? 0x1p500 : 0x1p60;
     const double size_a = fabs(means[0].high) * (scale / scale_a), size_b = fabs(means[1].high) * (scale / scale_b);
@@ -91,11 +80,11 @@ void lnorm_merge_row(int real, int64_t count_a, const void *a, int64_t count_b, 
         scale *= 1 / limit;
     }
     const double down_a = scale / scale_a, down_b = scale / scale_b;
-    const pair mean_a = times(means[0], down_a), mean_b = times(means[1], down_b);
-    const pair apart = add(mean_b, times(mean_a, -1.0));
-    const pair between = multiply(multiply(apart, apart), multiply(share_a, share_b));
-    const pair within = add(multiply(times(times(vars[0], down_a), down_a), share_a),
-                            multiply(times(times(vars[1], down_b), down_b), share_b));
+    const double_pair mean_a = times(means[0], down_a), mean_b = times(means[1], down_b);
+    const double_pair apart = add(mean_b, times(mean_a, -1.0));
+    const double_pair between = multiply(multiply(apart, apart), multiply(share_a, share_b));
+    const double_pair within = add(multiply(times(times(vars[0], down_a), down_a), share_a),
+                                   multiply(times(times(vars[1], down_b), down_b), share_b));
     set(real, merged, 0, add(mean_a, multiply(apart, share_b)));
     set(real, merged, 2, add(within, between));
     set_number(real, merged, 4, scale);
@@ -107,10 +96,10 @@ void lnorm_merge_grad_row(int real, int64_t count_a, const void *a, int64_t coun
         copy(real, merged, count_a == 0 ? b : a, LNORM_GRAD_MOMENTS);
         return;
     }
-    const pair share_a = quotient(count_a, count_a + count_b), share_b = quotient(count_b, count_a + count_b);
-    const pair product_a = {number(real, a, 2), 0}, product_b = {number(real, b, 2), 0};
-    const pair g = add(multiply(get(real, a, 0), share_a), multiply(get(real, b, 0), share_b));
-    const pair product = add(multiply(product_a, share_a), multiply(product_b, share_b));
+    const double_pair share_a = quotient(count_a, count_a + count_b), share_b = quotient(count_b, count_a + count_b);
+    const double_pair product_a = {number(real, a, 2), 0}, product_b = {number(real, b, 2), 0};
+    const double_pair g = add(multiply(get(real, a, 0), share_a), multiply(get(real, b, 0), share_b));
+    const double_pair product = add(multiply(product_a, share_a), multiply(product_b, share_b));
     set(real, merged, 0, g);
     set_number(real, merged, 2, product.high);
 }
