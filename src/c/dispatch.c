@@ -53,10 +53,12 @@ static const struct lnorm_kernels *available(size_t index)
 
 static const struct lnorm_kernels *find(const char *name)
 {
-    const struct lnorm_kernels *kernels = NULL;
-    for (size_t i = 0; (kernels = available(i)) != NULL && !same(kernels->name, name); i++) {
+    for (int i = 0; i < CANDIDATES; i++) { /* the name first: asking the processor may take microseconds */
+        if (same(candidates[i].kernels->name, name) && candidates[i].available()) {
+            return candidates[i].kernels;
+        }
     }
-    return kernels;
+    return NULL;
 }
 
 static const struct lnorm_kernels *choose(void)
