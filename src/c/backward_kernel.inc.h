@@ -172,6 +172,7 @@ struct TYPED(group) {
     const struct REALED(backward_moments) * m;
     size_t lane;    /* of its first row */
     int direct;     /* all verdicts are */
+    int scaled;     /* some rows are FAR */
     int asks_ahead; /* for the next group's dx and added, taken to lie right behind this one's */
 };
 
@@ -190,14 +191,16 @@ static KERNEL_INLINE void TYPED(compute_rows)(struct TYPED(tile) * to, const str
         const size_t lane = group->lane + r;
         const ELEMENT *const dys = group->dy + (ptrdiff_t)r * group->dy_stride + i;
         const ELEMENT *const xs = group->x + (ptrdiff_t)r * group->x_stride + i;
-        const vec centre = vec_set1(m->centre[lane]), rstd = vec_set1(m->rstd[lane]);
+        const REAL scale = group->scaled ? m->scale[lane] : 1;
+        const vec centre = vec_set1(group->scaled ? m->centre[lane] * scale : m->centre[lane]);
+        const vec rstd = vec_set1(m->rstd[lane]), rstd_of_c = group->scaled ? vec_set1(m->rstd[lane] / scale) : rstd;
         const vec xhat_shift = vec_set1(m->xhat_shift[lane]), dx_shift = vec_set1(m->dx_shift[lane]);
         const vec g_mean = vec_set1(m->g_mean[lane]), g_xhat_mean = vec_set1(m->g_xhat_mean[lane]);
         for (size_t v = 0; v < vecs; v++) {
             const vec dy = TYPED(read)(dys + v * LANES, n);
             const vec x = TYPED(read)(xs + v * LANES, n);
-            const vec xhat =
-                group->direct ? vec_fma(x, rstd, xhat_shift) : vec_fnma(vec_sub(centre, x), rstd, xhat_shift);
+            const vec c = group->scaled ? vec_fnma(x, vec_set1(scale), centre) : vec_sub(centre, x);
+            const vec xhat = group->direct ? vec_fma(x, rstd, xhat_shift) : vec_fnma(c, rstd_of_c, xhat_shift);
             const vec g = group->gamma != NULL ? vec_fms(dy, REALED(load)(group->gamma + i + v * LANES, n), g_mean)
                                                : vec_sub(dy, g_mean);
             to->dgamma[v] = r == 0 ? vec_mul(dy, xhat) : vec_fma(dy, xhat, to->dgamma[v]);
@@ -336,14 +339,16 @@ static KERNEL_INLINE void TYPED(apply_groups)(struct TYPED(group) group, size_t 
 static NOINLINE void TYPED(apply_rows)(struct TYPED(group) group, size_t rows, size_t cols, int direct)
 {
     const int all_wanted = group.gamma != NULL && group.dx != NULL && group.dgamma != NULL && group.dbeta != NULL;
-    if (!all_wanted || group.added != NULL) {
+    if (!all_wanted || group.added != NULL || group.scaled) {
         TYPED(apply_groups)(group, rows, cols);
-    } else if (direct) {
+        return;
+    }
+    group.added = NULL;
+    group.scaled = 0;
+    if (direct) {
         group.direct = 1;
-        group.added = NULL;
         TYPED(apply_groups)(group, rows, cols);
     } else {
-        group.added = NULL;
         TYPED(apply_groups)(group, rows, cols);
     }
 }
@@ -399,14 +404,17 @@ static NOINLINE void TYPED(backward_rows)(const struct lnorm_backward_args *args
                                           struct REALED(backward_moments) * m, size_t row, size_t lane, size_t rows,
                                           REAL *dgamma, REAL *dbeta)
 {
+    struct TYPED(group) group = {.gamma = args->params.gamma, .dgamma = dgamma, .dbeta = dbeta, .m = m, .lane = lane};
     int direct = 1;
     for (size_t r = 0; r < rows; r++) {
         if (!LIKELY(m->verdict[lane + r] <= (REAL)CENTRED)) {
-            TYPED(careful_backward)(m, lane + r, args, stage, row + r);
+            group.scaled = 1;
+            if (m->verdict[lane + r] == (REAL)OUT_OF_RANGE) {
+                TYPED(careful_backward)(m, lane + r, args, stage, row + r);
+            }
         }
         direct &= m->verdict[lane + r] == (REAL)DIRECT;
     }
-    struct TYPED(group) group = {.gamma = args->params.gamma, .dgamma = dgamma, .dbeta = dbeta, .m = m, .lane = lane};
 #if !IS_16_BITS
     if (stage != NULL) {
         for (size_t together; rows > 0; rows -= together) {

@@ -10,6 +10,7 @@ struct TYPED(backward_strip) {
     ptrdiff_t dy_step, x_step, dx_step, next_dy, next_x; /* next: elements to the next tile's */
     struct REALED(factors) gamma;
     int direct;   /* all verdicts are */
+    int scaled;   /* some rows are FAR */
     size_t again; /* the first rows, which another strip has too */
 };
 
@@ -21,11 +22,13 @@ struct TYPED(terms) {
 /* dx of n elements, n <= LANES, of each row; their terms are added, without those of the first `again` rows. */
 static KERNEL_INLINE void TYPED(apply_strip)(struct TYPED(terms) * terms, const struct TYPED(backward_strip) * strip,
                                              const struct REALED(backward_moments) * m, size_t n, int direct,
-                                             size_t again)
+                                             int scaled, size_t again)
 {
     static const REAL numbers[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
     const struct TYPED(backward_strip) at = *strip; /* which no store can change */
-    const vec centre = vec_load(m->centre), rstd = vec_load(m->rstd), shift = vec_load(m->xhat_shift);
+    const vec scale = scaled ? vec_load(m->scale) : vec_set1(1), rstd = vec_load(m->rstd);
+    const vec centre = scaled ? vec_mul(vec_load(m->centre), scale) : vec_load(m->centre);
+    const vec rstd_of_c = scaled ? vec_div(rstd, scale) : rstd, shift = vec_load(m->xhat_shift);
     const ELEMENT *dy = at.dy, *x = at.x;
     ELEMENT *dx = at.dx;
     const REAL *gamma = at.gamma.at;
@@ -34,7 +37,8 @@ static KERNEL_INLINE void TYPED(apply_strip)(struct TYPED(terms) * terms, const 
         PREFETCH(dy + at.next_dy);
         PREFETCH(x + at.next_x);
         const vec v = TYPED(read)(dy, LANES), u = TYPED(read)(x, LANES);
-        const vec xhat = direct ? vec_fma(u, rstd, shift) : vec_fnma(vec_sub(centre, u), rstd, shift);
+        const vec c = scaled ? vec_fnma(u, scale, centre) : vec_sub(centre, u);
+        const vec xhat = direct ? vec_fma(u, rstd, shift) : vec_fnma(c, rstd_of_c, shift);
         const vec g = vec_fms(v, vec_set1(*gamma), vec_load(m->g_mean));
         const vec result = vec_fma(vec_fnma(xhat, vec_load(m->g_xhat_mean), g), rstd, vec_load(m->dx_shift));
         vec dgamma = vec_fma(v, xhat, terms->dgamma[i]), dbeta = vec_add(v, terms->dbeta[i]);
@@ -57,12 +61,12 @@ static KERNEL_INLINE void TYPED(apply_strip)(struct TYPED(terms) * terms, const 
 static NOINLINE void TYPED(apply_any_strip)(struct TYPED(terms) * terms, const struct TYPED(backward_strip) * strip,
                                             const struct REALED(backward_moments) * m, size_t n)
 {
-    if (strip->again != 0) {
-        TYPED(apply_strip)(terms, strip, m, n, 0, strip->again);
+    if (strip->again != 0 || strip->scaled) {
+        TYPED(apply_strip)(terms, strip, m, n, 0, strip->scaled, strip->again);
     } else if (strip->direct) {
-        TYPED(apply_strip)(terms, strip, m, n, 1, 0);
+        TYPED(apply_strip)(terms, strip, m, n, 1, 0, 0);
     } else {
-        TYPED(apply_strip)(terms, strip, m, n, 0, 0);
+        TYPED(apply_strip)(terms, strip, m, n, 0, 0, 0);
     }
 }
 
@@ -74,7 +78,7 @@ struct TYPED(backward_tile) {
     ptrdiff_t next_dy, next_x;
     struct REALED(factors) gamma;
     REAL *sums[2]; /* (high, low) of dgamma and dbeta; or NULL */
-    int direct[LNORM_MOST_TILE_STRIPS];
+    int direct[LNORM_MOST_TILE_STRIPS], scaled[LNORM_MOST_TILE_STRIPS];
     _Alignas(64) struct REALED(backward_moments) of[LNORM_MOST_TILE_STRIPS];
 };
 
@@ -107,6 +111,7 @@ static NOINLINE void TYPED(apply_backward_tile)(const struct lnorm_backward_args
                                                      .next_x = tile->next_x,
                                                      .gamma = {tile->gamma.at + i * tile->gamma.step, tile->gamma.step},
                                                      .direct = tile->direct[s],
+                                                     .scaled = tile->scaled[s],
                                                      .again = again};
             TYPED(apply_any_strip)(&terms, &at, &tile->of[s], n);
         }
@@ -186,6 +191,7 @@ static NOINLINE void TYPED(backward_plain_tiles)(const struct lnorm_backward_arg
             TYPED(sum_backward_strip)
             (&tile.of[s], args, &sample, &tile, at, now.outer * args->inner + now.first + at);
             tile.direct[s] = !REALED(any_above)(tile.of[s].verdict, DIRECT);
+            tile.scaled[s] = REALED(any_above)(tile.of[s].verdict, CENTRED);
         }
         TYPED(apply_backward_tile)(args, &tile);
     }

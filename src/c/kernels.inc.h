@@ -9,9 +9,13 @@
 #define KERNEL_INLINE INLINE
 #endif
 
-/* What the statistics of a row say of how to go on: they will do, and its centre and rstd_lost are 0 or not; it is to
- * be summed again around its mean; its squares vanish or overflow, or it is not finite. */
-enum { DIRECT, CENTRED, OFF_CENTRE, OUT_OF_RANGE };
+/* What the statistics of a row say of how to go on: they will do, and its centre and rstd_lost are 0 or not, or x -
+ * centre may overflow in backward; it is to be summed again around its mean; its squares vanish or overflow, or it is
+ * not finite. */
+enum { DIRECT, CENTRED, FAR, OFF_CENTRE, OUT_OF_RANGE };
+
+/* What x of rows that are FAR is multiplied by. */
+#define FAR_SCALE 0x1p-32f
 
 /* gamma and beta of a span: those of each element where there are such, or one of each for all. The second passes are
  * numbered by which of them there are; the last is that of runs. */
@@ -25,6 +29,7 @@ enum { EACH_ITS_OWN = 1, ONE_FOR_ALL = 2, RUNS = 4 };
 #define REAL_MIN FLT_MIN
 #define REAL_TINY 0x1p-96f /* squares below it begin to lose digits */
 #define REAL_SCALE_LIMIT 0x1p126f
+#define REAL_FAR 0x1p-90f /* an rstd: no x - mean overflows where it is not smaller */
 #define REAL_BITS uint32_t
 #define REAL_FRACTION_BITS 23
 #define REAL_ROUNDER 0x1.8p23f
@@ -81,6 +86,7 @@ enum { EACH_ITS_OWN = 1, ONE_FOR_ALL = 2, RUNS = 4 };
 #undef REAL_MIN
 #undef REAL_TINY
 #undef REAL_SCALE_LIMIT
+#undef REAL_FAR
 #undef REAL_BITS
 #undef REAL_FRACTION_BITS
 #undef REAL_ROUNDER
@@ -95,6 +101,7 @@ enum { EACH_ITS_OWN = 1, ONE_FOR_ALL = 2, RUNS = 4 };
 #define REAL_MIN DBL_MIN
 #define REAL_TINY 0x1p-900
 #define REAL_SCALE_LIMIT 0x1p1022
+#define REAL_FAR 0x1p-980
 #define REAL_BITS uint64_t
 #define REAL_FRACTION_BITS 52
 #define REAL_ROUNDER 0x1.8p52

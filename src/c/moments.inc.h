@@ -128,7 +128,8 @@ static REAL REALED(choose_scale)(const struct REALED(source) * x, size_t cols, R
 struct REALED(backward_moments) {
     REAL centre[LANES], rstd[LANES], xhat_shift[LANES];
     REAL g_mean[LANES], g_xhat_mean[LANES], dx_shift[LANES];
-    REAL verdict[LANES]; /* DIRECT where the centre is 0, CENTRED, or OUT_OF_RANGE */
+    REAL scale[LANES];   /* what x and the centre are to be multiplied by where FAR: FAR_SCALE, or 1 */
+    REAL verdict[LANES]; /* DIRECT where the centre is 0, CENTRED, FAR, or OUT_OF_RANGE */
 };
 
 /* The per-lane sums of a batch, and what they were taken with; c is multiplied by `scale`. */
@@ -189,7 +190,10 @@ static KERNEL_INLINE void REALED(finish_backward_means)(struct REALED(backward_m
     vec_store(m->g_mean, of->g_mean);
     vec_store(m->dx_shift, vec_mul(of->g_mean_excess, rstd));
     vec_store(m->g_xhat_mean, of->g_xhat_mean);
-    vec_store(m->verdict, vec_if_less(square, limit, vec_set1((REAL)DIRECT), vec_set1((REAL)CENTRED)));
+    const vec far = vec_set1((REAL)REAL_FAR);
+    const vec centred = vec_if_less(rstd, far, vec_set1((REAL)FAR), vec_set1((REAL)CENTRED));
+    vec_store(m->scale, vec_if_less(rstd, far, vec_set1((REAL)FAR_SCALE), vec_set1(1)));
+    vec_store(m->verdict, vec_if_less(square, limit, vec_set1((REAL)DIRECT), centred));
 }
 
 /* What the sums were taken with, and what they give: the means of g * c, c and g, and the sum of g * c. */
@@ -198,6 +202,13 @@ struct REALED(backward_totals) {
     struct REALED(two_part) gc, c, g;
     vec product;
 };
+
+/* The size of a product, or NaN where another sum is not finite. */
+static KERNEL_INLINE vec REALED(size_or_nan)(vec product, vec other)
+{
+    const vec zero = vec_set1(0);
+    return vec_fma(other, zero, vec_if_less(product, zero, vec_sub(zero, product), product));
+}
 
 static KERNEL_INLINE void REALED(finish_backward_totals)(struct REALED(backward_moments) * m,
                                                          const struct REALED(backward_totals) * of, size_t cols)
@@ -211,8 +222,7 @@ static KERNEL_INLINE void REALED(finish_backward_totals)(struct REALED(backward_
                  vec_mul(vec_add(vec_fnma(c.sum, g.sum, gc.sum), gc.lost), scaled_rstd)};
     REALED(finish_backward_means)(m, &means, mean, rstd, scaled_rstd, cols);
 
-    const vec size = vec_if_less(product, zero, vec_sub(zero, product), product);
-    const vec out_of_range = vec_set1((REAL)OUT_OF_RANGE);
+    const vec size = REALED(size_or_nan)(product, c.sum), out_of_range = vec_set1((REAL)OUT_OF_RANGE);
     vec verdict = vec_if_less(size, vec_set1((REAL)REAL_TINY), out_of_range, vec_load(m->verdict));
     vec_store(m->verdict, vec_if_less(size, vec_set1(REAL_MAX), verdict, out_of_range));
 }

@@ -83,17 +83,17 @@ static void TYPED(apply_moments)(const struct lnorm_forward_args *args, size_t f
 
 /* ---- Backward ---- */
 
-/* The means, one row a lane, of c = centre - x, of g, and of g * (x - centre), each with what its rounding lost. The
- * rows are summed as those of layer normalization, with sums->mean the centre, and scaled. */
+/* The means, one row a lane, of c = centre - x, of g, and of g * (x - centre), each with what its rounding lost, where
+ * x and the centre are multiplied by the scale. The rows are summed as those of layer normalization. */
 struct REALED(product_means) {
-    REAL c[LANES], c_lost[LANES], g[LANES], g_lost[LANES], gx[LANES], gx_lost[LANES];
+    REAL c[LANES], c_lost[LANES], g[LANES], g_lost[LANES], gx[LANES], gx_lost[LANES], scale[LANES];
     REAL in_range[LANES]; /* of the products' sum: 0 or 1 */
 };
 
 static NOINLINE void REALED(finish_products)(struct REALED(product_means) * to, struct REALED(backward_sums) * sums,
                                              size_t rows, size_t cols)
 {
-    const vec zero = vec_set1(0), one = vec_set1(1), scale = vec_load(sums->scale);
+    const vec zero = vec_set1(0), one = vec_set1(1);
     const struct REALED(places) at = REALED(places_of)(3, rows);
     REAL totals[4 * BATCH_ROWS], totals_lost[4 * BATCH_ROWS];
     REALED(total)(sums->sum, sums->lost, at, cols > BLOCK, totals, totals_lost);
@@ -106,13 +106,14 @@ static NOINLINE void REALED(finish_products)(struct REALED(product_means) * to, 
     const vec product = vec_mul(g_centre, c.sum), product_lost = vec_fms(g_centre, c.sum, product);
     const struct REALED(two_part) gx = REALED(two_sum)(gc.sum, vec_sub(zero, product));
     const vec gx_lost = vec_sub(vec_add(gx.lost, gc.lost), vec_fma(g_centre, c.lost, product_lost));
-    vec_store(to->c, vec_div(c.sum, scale));
-    vec_store(to->c_lost, vec_div(c.lost, scale));
+    vec_store(to->c, c.sum);
+    vec_store(to->c_lost, c.lost);
     vec_store(to->g, g_mean.sum);
     vec_store(to->g_lost, vec_sub(g_mean.lost, g.lost));
-    vec_store(to->gx, vec_div(gx.sum, scale));
-    vec_store(to->gx_lost, vec_div(gx_lost, scale));
-    const vec sum = vec_load(totals), size = vec_if_less(sum, zero, vec_sub(zero, sum), sum);
+    vec_store(to->gx, gx.sum);
+    vec_store(to->gx_lost, gx_lost);
+    vec_store(to->scale, vec_load(sums->scale));
+    const vec size = REALED(size_or_nan)(vec_load(totals), c.sum);
     vec_store(to->in_range,
               vec_if_less(size, vec_set1((REAL)REAL_TINY), zero, vec_if_less(size, vec_set1(REAL_MAX), one, zero)));
 }
@@ -160,6 +161,7 @@ static NOINLINE void TYPED(mend_products)(struct REALED(product_means) * means, 
     means->gx_lost[lane] = one.gx_lost[0];
     means->g[lane] = one.g[0];
     means->g_lost[lane] = one.g_lost[0];
+    means->scale[lane] = one.scale[0];
 }
 
 static void TYPED(grad_moments)(const struct lnorm_backward_args *args, void *grad_moments, size_t first_row,
@@ -202,7 +204,8 @@ static void TYPED(grad_moments)(const struct lnorm_backward_args *args, void *gr
             }
             to[0] = args->has_mean ? means.g[r] : 0;
             to[1] = args->has_mean ? means.g_lost[r] : 0;
-            to[2] = rstd * (means.gx[r] + (means.gx_lost[r] - mean_lost * means.g[r]));
+            to[2] =
+                rstd / means.scale[r] * (means.gx[r] + (means.gx_lost[r] - mean_lost * means.scale[r] * means.g[r]));
         }
     }
 }
@@ -246,11 +249,11 @@ static KERNEL_INLINE REAL REALED(run_mean)(vec sum, vec lost, size_t n, REAL *me
 static KERNEL_INLINE vec TYPED(run_dx)(const REAL *x, const REAL *dy, size_t i, size_t n, vec gamma,
                                        const struct REALED(backward_moments) * m)
 {
-    const vec rstd = vec_set1(m->rstd[0]);
-    const vec c = vec_sub(REALED(load)(x + i, n), vec_set1(m->centre[0]));
-    const vec xhat = vec_fma(c, rstd, vec_set1(m->xhat_shift[0]));
+    const REAL scale = m->scale[0];
+    const vec c = vec_fms(REALED(load)(x + i, n), vec_set1(scale), vec_set1(m->centre[0] * scale));
+    const vec xhat = vec_fma(c, vec_set1(m->rstd[0] / scale), vec_set1(m->xhat_shift[0]));
     const vec g = vec_fms(REALED(load)(dy + i, n), gamma, vec_set1(m->g_mean[0]));
-    return vec_fma(vec_fnma(xhat, vec_set1(m->g_xhat_mean[0]), g), rstd, vec_set1(m->dx_shift[0]));
+    return vec_fma(vec_fnma(xhat, vec_set1(m->g_xhat_mean[0]), g), vec_set1(m->rstd[0]), vec_set1(m->dx_shift[0]));
 }
 
 /* dx of one run. */
@@ -290,6 +293,7 @@ static NOINLINE void TYPED(backward_run_row)(const struct lnorm_backward_args *a
     const size_t run = args->params.run, runs = args->cols / run;
     const size_t offset = lnorm_param_offset(&args->params, args->cols, row);
     const REAL rstd = ((const REAL *)args->rstd)[row], count = (REAL)run;
+    const REAL scale = rstd < (REAL)REAL_FAR ? (REAL)FAR_SCALE : 1, scaled_rstd = rstd / scale;
     const REAL centre = args->mean != NULL ? ((const REAL *)args->mean)[row] : 0;
     const struct REALED(source) x = REALED(row_source)(&args->x, row, 1, stage->x);
     const struct REALED(source) dy = REALED(row_source)(&args->dy, row, 1, stage->dy);
@@ -309,7 +313,7 @@ static NOINLINE void TYPED(backward_run_row)(const struct lnorm_backward_args *a
         }
         for (size_t r = 0; r < some; r++) {
             const size_t begin = (first + r) * run;
-            if (x.plain && dy.plain) {
+            if (x.plain && dy.plain && scale == 1) {
                 TYPED(sum_plain_products)
                 (&sums, r, pitch, (const REAL *)(const void *)x.at + begin, (const REAL *)(const void *)dy.at + begin,
                  run, centre);
@@ -317,7 +321,7 @@ static NOINLINE void TYPED(backward_run_row)(const struct lnorm_backward_args *a
                 const struct REALED(sources)
                     of_run = {.x = REALED(from_element)(x, begin), .dy = REALED(from_element)(dy, begin)};
                 const struct TYPED(row) lane = {.cols = run, .centre = centre, .staged = &of_run};
-                TYPED(sum_products)(&sums, r, pitch, lane, 1);
+                TYPED(sum_products)(&sums, r, pitch, lane, scale);
             }
         }
         REALED(finish_products)(&means, &sums, some, run);
@@ -331,19 +335,21 @@ static NOINLINE void TYPED(backward_run_row)(const struct lnorm_backward_args *a
             }
         }
         const vec factor = REALED(load)(gamma, some);
-        const vec c = REALED(load)(means.c, some), g = REALED(load)(means.g, some), gx = REALED(load)(means.gx, some);
+        const vec unit = vec_div(vec_set1(scale), vec_load(means.scale)), g = REALED(load)(means.g, some);
+        const vec c = vec_mul(REALED(load)(means.c, some), unit), c_lost = vec_mul(vec_load(means.c_lost), unit);
+        const vec gx = vec_mul(REALED(load)(means.gx, some), unit), gx_lost = vec_mul(vec_load(means.gx_lost), unit);
         const vec g_product = vec_mul(factor, g), gx_product = vec_mul(factor, gx);
         REALED(add_exactly)(&all.c, &all.c_lost, c);
-        all.c_lost = vec_add(all.c_lost, REALED(load)(means.c_lost, some));
+        all.c_lost = vec_add(all.c_lost, REALED(keep)(c_lost, some));
         REALED(add_exactly)(&all.g, &all.g_lost, g_product);
         all.g_lost =
             vec_add(all.g_lost, vec_fma(factor, REALED(load)(means.g_lost, some), vec_fms(factor, g, g_product)));
         REALED(add_exactly)(&all.gx, &all.gx_lost, gx_product);
         all.gx_lost =
-            vec_add(all.gx_lost, vec_fma(factor, REALED(load)(means.gx_lost, some), vec_fms(factor, gx, gx_product)));
+            vec_add(all.gx_lost, vec_fma(factor, REALED(keep)(gx_lost, some), vec_fms(factor, gx, gx_product)));
         if (terms != NULL) {
             REALED(store)(terms + TYPED(DGAMMA_TERM) * runs + first, gx, some);
-            REALED(store)(terms + TYPED(DGAMMA_LOST) * runs + first, REALED(load)(means.gx_lost, some), some);
+            REALED(store)(terms + TYPED(DGAMMA_LOST) * runs + first, gx_lost, some);
             REALED(store)(terms + TYPED(DBETA_TERM) * runs + first, g, some);
             REALED(store)(terms + TYPED(DBETA_LOST) * runs + first, REALED(load)(means.g_lost, some), some);
         }
@@ -354,11 +360,12 @@ static NOINLINE void TYPED(backward_run_row)(const struct lnorm_backward_args *a
     const REAL c_mean = args->has_mean ? REALED(run_mean)(all.c, all.c_lost, runs, &c_lost) : 0;
     const REAL g_mean = args->has_mean ? REALED(run_mean)(all.g, all.g_lost, runs, &g_lost) : 0;
     const REAL gx_mean = REALED(run_mean)(all.gx, all.gx_lost, runs, &gx_lost), off_centre = c_mean + c_lost;
-    const struct REALED(backward_means) row_means = {vec_set1(off_centre), vec_set1(g_mean), vec_set1(-g_lost),
-                                                     vec_set1(rstd * (gx_mean + (gx_lost + off_centre * g_mean)))};
+    const struct REALED(backward_means)
+        row_means = {vec_set1(off_centre), vec_set1(g_mean), vec_set1(-g_lost),
+                     vec_set1(scaled_rstd * (gx_mean + (gx_lost + off_centre * g_mean)))};
     struct REALED(backward_moments) m;
     REALED(finish_backward_means)
-    (&m, &row_means, vec_set1(centre), vec_set1(rstd), vec_set1(rstd), args->has_mean ? args->cols : 2);
+    (&m, &row_means, vec_set1(centre), vec_set1(rstd), vec_set1(scaled_rstd), args->has_mean ? args->cols : 2);
     if (args->dx.at != NULL) {
         const struct REALED(sink) dx = REALED(row_sink)(&args->dx, row, 1, stage->dx);
         for (size_t k = 0; k < runs; k++) {
@@ -376,7 +383,7 @@ static NOINLINE void TYPED(backward_run_row)(const struct lnorm_backward_args *a
         const vec g_rest = REALED(load)(at + TYPED(DBETA_LOST) * runs, some);
         const vec gx = REALED(load)(at + TYPED(DGAMMA_TERM) * runs, some);
         const vec gx_rest = vec_fma(vec_set1(off_centre), g, REALED(load)(at + TYPED(DGAMMA_LOST) * runs, some));
-        const vec factor = vec_set1(rstd), n = vec_set1(count);
+        const vec factor = vec_set1(scaled_rstd), n = vec_set1(count);
         const vec dbeta = vec_mul(g, n), xhat = vec_mul(gx, factor);
         const vec xhat_rest = vec_fma(gx_rest, factor, vec_fms(gx, factor, xhat)), dgamma = vec_mul(xhat, n);
         REALED(store)(at + TYPED(DBETA_TERM) * runs, dbeta, some);
