@@ -1,7 +1,6 @@
 /* The kernels in plain C, for any machine. Everything else must give their bits. */
 #include <math.h>
 
-#include "fma.h"
 #include "kernels.h"
 #include "vec_scalar.h"
 

@@ -3,6 +3,8 @@
  * The loops stay loops, and the functions functions: unrolled, the kernels would be ten times as long.
  */
 
+#include "fma.h"
+
 #define REGISTER_VECS 1
 
 #define VEC_SCALAR(T, S, LANES, FMA, SQRT)                                                                             \
