@@ -5,15 +5,15 @@
  *
  * The order, which fixes the bits (docs/numerics.md says why it is this one):
  *   - a virtual vector is 64 bytes; the last of a row is filled up with elements that add nothing;
- *   - a step is 16 vectors: the even ones are summed in order, so are the odd ones, then both are added; in backward
+ *   - a step is 8 vectors: the even ones are summed in order, so are the odd ones, then both are added; in backward
  * that holds for the products only, and c and g are summed all in order;
- *   - a block is 4 steps, summed in order;
+ *   - a block is 8 steps: again the even ones in order, the odd ones in order, then both are added;
  *   - blocks are summed in order, and the error of each addition is found exactly and summed beside them;
  *   - last, the lanes are added pairwise, again with the error of each addition.
  */
 
-#define STEP_VECS ((size_t)16)
-#define BLOCK_STEPS ((size_t)4)
+#define STEP_VECS ((size_t)8)
+#define BLOCK_STEPS ((size_t)8)
 #define STEP (STEP_VECS * LANES)
 #define BLOCK (BLOCK_STEPS * STEP)
 
@@ -30,6 +30,13 @@
 struct REALED(vec_sums) {
     vec gc, c, g;
 };
+
+static KERNEL_INLINE void REALED(add_sums)(struct REALED(vec_sums) * to, struct REALED(vec_sums) of)
+{
+    to->gc = vec_add(to->gc, of.gc);
+    to->c = vec_add(to->c, of.c);
+    to->g = vec_add(to->g, of.g);
+}
 
 /* A number in each lane to nearly twice the precision: sum + lost. */
 struct REALED(two_part) {

@@ -90,7 +90,7 @@ static KERNEL_INLINE void TYPED(add_vec)(struct REALED(vec_sums) * products, str
     products->gc = vec_fma(g, c, products->gc);
 }
 
-/* The sums of a step: the n elements from column i, at most 16 vectors. Where there is a g, the registers hold a second
+/* The sums of a step: the n elements from column i, at most 8 vectors. Where there is a g, the registers hold a second
  * sum, of the odd vectors, for the products only. */
 static KERNEL_INLINE struct REALED(vec_sums) TYPED(sum_step)(const struct TYPED(row) * row, size_t i, size_t n)
 {
@@ -131,20 +131,24 @@ static KERNEL_INLINE void TYPED(put_sums)(struct REALED(vec_sums) of, const stru
     }
 }
 
-/* The sums of a block: the n elements from column i, at most 4 steps. Those of no step are 0, and not -0, so that they
+/* The sums of a block: the n elements from column i, at most 8 steps. Those of no step are 0, and not -0, so that they
  * can be added to 0. */
 static KERNEL_INLINE void TYPED(sum_block)(const struct TYPED(row) * row, size_t i, size_t n, vec *sum, size_t pitch)
 {
     const vec zero = vec_set1(0);
-    struct REALED(vec_sums) block = {zero, zero, zero};
+    const size_t end = i + n;
+    struct REALED(vec_sums) even = {zero, zero, zero}, odd = even;
     ROLLED
-    for (size_t done = 0; done < n; done += STEP) {
-        const struct REALED(vec_sums) step = TYPED(sum_step)(row, i + done, n - done < STEP ? n - done : STEP);
-        block.gc = vec_add(block.gc, step.gc);
-        block.c = vec_add(block.c, step.c);
-        block.g = vec_add(block.g, step.g);
+    while (i < end) {
+        REALED(add_sums)(&even, TYPED(sum_step)(row, i, end - i < STEP ? end - i : STEP));
+        i += STEP;
+        if (i < end) {
+            REALED(add_sums)(&odd, TYPED(sum_step)(row, i, end - i < STEP ? end - i : STEP));
+            i += STEP;
+        }
     }
-    TYPED(put_sums)(block, row, sum, pitch);
+    REALED(add_sums)(&even, odd);
+    TYPED(put_sums)(even, row, sum, pitch);
 }
 
 /* The same of any row, staged or not. The branches differ in what the compiler knows. */

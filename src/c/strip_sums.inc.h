@@ -78,20 +78,19 @@ static KERNEL_INLINE struct REALED(vec_sums)
 static KERNEL_INLINE void TYPED(sum_lane_block)(const struct TYPED(strip) * strip, size_t i, size_t n, vec *sum)
 {
     struct TYPED(strip_place) at = TYPED(place_of)(strip, i);
-    struct REALED(vec_sums) block;
-    size_t done = 0;
-    do {
+    const vec zero = vec_set1(0);
+    struct REALED(vec_sums) part[2] = {{zero, zero, zero}, {zero, zero, zero}}; /* as in sum_block */
+    ROLLED
+    for (size_t done = 0; done < n; done += STEP_VECS) {
         const struct REALED(vec_sums) step =
             TYPED(sum_lane_step)(strip, &at, n - done < STEP_VECS ? n - done : STEP_VECS);
-        block.gc = done == 0 ? step.gc : vec_add(block.gc, step.gc);
-        block.c = done == 0 ? step.c : vec_add(block.c, step.c);
-        block.g = done == 0 ? step.g : vec_add(block.g, step.g);
-        done += STEP_VECS;
-    } while (done < n);
-    sum[0] = block.gc;
-    sum[LANES] = block.c;
+        REALED(add_sums)(&part[done / STEP_VECS % 2], step);
+    }
+    REALED(add_sums)(&part[0], part[1]);
+    sum[0] = part[0].gc;
+    sum[LANES] = part[0].c;
     if (strip->has_g) {
-        sum[2 * LANES] = block.g;
+        sum[2 * LANES] = part[0].g;
     }
 }
 
