@@ -1,5 +1,6 @@
 """Errors of layer normalization beside other libraries', all in float32: tables, figures as JSON, and pictures.
 
+    pip install torch onnxruntime onnx jax flax onednn-cpu-gomp matplotlib
     python bench/accuracy.py --json accuracy.json --plot docs/img
     python bench/accuracy.py --from accuracy.json --plot docs/img
 

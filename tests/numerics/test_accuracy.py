@@ -267,6 +267,7 @@ ALL: dict[tuple[str, str], Class] = {
 ABOVE: dict[str, dict[str, float]] = {
     "repeating": {DGAMMA: 8.0},
     "one number beside equal ones": {DGAMMA: 6.0},
+    "dy from 1e-15 to 1e15": {DGAMMA: 6.0},
 }
 
 
