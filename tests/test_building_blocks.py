@@ -1,11 +1,10 @@
-"""Rows in several pieces: moments and grad_moments, merged and applied, are as right as calls on whole rows."""
+"""Rows in several pieces: types, layouts, refusals. numerics/test_accuracy.py has the errors."""
 
 import itertools
 
 import ml_dtypes
 import numpy as np
 import pytest
-import reference
 from differences import assert_same
 
 import pyln
@@ -17,83 +16,6 @@ Generator = np.random.Generator
 LONG = np.longdouble
 
 F16, BF16, F32, F64 = (np.dtype(t) for t in (np.float16, ml_dtypes.bfloat16, np.float32, np.float64))
-EPS = 2.0**-20
-
-
-def cut(rng: Generator, cols: int, count: int) -> list[slice]:
-    """Pieces of all sizes that follow each other."""
-    ends = sorted(int(i) for i in rng.choice(np.arange(1, cols), count - 1, replace=False))
-    return [slice(a, b) for a, b in itertools.pairwise([0, *ends, cols])]
-
-
-def merged(values: list, merge: object, in_pairs: bool) -> object:
-    """One after the other, or as a tree."""
-    while len(values) > 1:
-        first = (
-            [merge(a, b) for a, b in zip(values[::2], values[1::2], strict=False)] if in_pairs else [merge(*values[:2])]
-        )
-        values = first + (values[len(values) // 2 * 2 :] if in_pairs else values[2:])
-    return values[0]
-
-
-class Pieces:
-    """Forward and backward of rows that were cut."""
-
-    def __init__(
-        self, x: Array, dy: Array, weight: Array, bias: Array, slices: list[slice], rms: bool, tree: bool
-    ) -> None:
-        self.moments = merged([pyln.moments(x[:, s], rms=rms) for s in slices], pyln.merge_moments, tree)
-        self.y = np.concatenate(
-            [pyln.apply_moments(x[:, s], self.moments, weight[s], bias[s], EPS) for s in slices], axis=1
-        )
-        parts = [pyln.grad_moments(dy[:, s], x[:, s], self.moments, weight[s], EPS) for s in slices]
-        self.grad_moments = merged(parts, pyln.merge_grad_moments, tree)
-        grads = [
-            pyln.apply_grad_moments(dy[:, s], x[:, s], self.moments, self.grad_moments, weight[s], EPS) for s in slices
-        ]
-        self.dx, self.dgamma, self.dbeta = (np.concatenate(g, axis=-1) for g in zip(*grads, strict=True))
-
-
-def exact(x: Array, dy: Array, weight: Array, bias: Array, rms: bool) -> tuple[Array, ...]:
-    """y, dx, dgamma, dbeta and xhat in long double."""
-    if not rms:
-        forward = reference.forward(x, weight, bias, EPS)
-        backward = reference.backward(dy, x, weight, EPS)
-        return forward.y, backward.dx, backward.dgamma, backward.dbeta, forward.xhat
-    wide = x.astype(LONG)
-    rstd = 1 / np.sqrt(reference.row_mean(wide * wide) + LONG(EPS))
-    xhat, g = wide * rstd, dy.astype(LONG) * weight
-    dx = rstd * (g - xhat * reference.row_mean(g * xhat))
-    return xhat * weight + bias, dx, (dy * xhat).sum(0), dy.sum(0, dtype=LONG), xhat
-
-
-@pytest.mark.parametrize("rms", [False, True])
-@pytest.mark.parametrize("count", range(2, 8))
-@pytest.mark.parametrize("offset", [0.0, 1e2, 1e4, 1e6])
-def test_pieces_are_as_right_as_the_whole(
-    rng: Generator, dtype: np.dtype, offset: float, count: int, rms: bool
-) -> None:
-    u = np.finfo(dtype).eps / 2
-    for cols, tree in ((9, False), (100, True), (768, False), (5003, True)):
-        x = (rng.standard_normal((6, cols)) + offset).astype(dtype)
-        dy = rng.standard_normal((6, cols)).astype(dtype)
-        weight, bias = rng.standard_normal((2, cols)).astype(dtype)
-        got = Pieces(x, dy, weight, bias, cut(rng, cols, count), rms, tree)
-        y, dx, dgamma, dbeta, xhat = exact(x, dy, weight, bias, rms)
-        assert got.moments.count == got.grad_moments.count == cols
-        assert (abs(got.y - y) <= 4 * u * (np.maximum(abs(xhat), 1) * abs(weight) + abs(bias))).all()
-        assert (abs(got.dx - dx) <= 8 * u * scale_of(x, dy, weight, dx, rms)).all()
-        terms = (abs(dy) * np.maximum(abs(xhat), 1)).sum(0)
-        assert (abs(got.dgamma - dgamma) <= 4 * u * terms).all()
-        assert (abs(got.dbeta - dbeta) <= 4 * u * abs(dy).sum(0)).all()
-
-
-def scale_of(x: Array, dy: Array, weight: Array, dx: Array, rms: bool) -> Array:
-    """The largest dx of each row; of RMS norm, which may cancel all of g, the largest g * rstd."""
-    if not rms:
-        return abs(dx).max(1, keepdims=True)
-    rstd = 1 / np.sqrt(reference.row_mean(x.astype(LONG) ** 2) + LONG(EPS))
-    return rstd * abs(dy * weight).max(1, keepdims=True)
 
 
 @pytest.mark.parametrize("exponent", [-100, -60, 60, 100])

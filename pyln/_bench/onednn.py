@@ -76,6 +76,9 @@ class OneDnn:
         return handle
 
 
+_Operands = dict[int, tuple[c_void_p, Array | None]]
+
+
 class _Primitive:
     """A primitive with its memories, for as long as this object lives."""
 
@@ -88,7 +91,7 @@ class _Primitive:
         statistics = self._description((data.rows,), (1,))
         parameter = self._description((data.cols,), (1,))
         common = (tensor, tensor, statistics, c_float(EPS), c_uint(_USE_SCALE | _USE_SHIFT if affine else 0))
-        operands: dict[int, tuple[c_void_p, Array | None]] = {
+        operands: _Operands = {
             _SRC: (tensor, data.x),
             _SCALE: (parameter, data.gamma),
             _SHIFT: (parameter, data.beta),  # backward wants it too
@@ -103,6 +106,9 @@ class _Primitive:
             hint = self._create(
                 "primitive_desc", forward_function, onednn._engine, c_int(_FORWARD_TRAINING), *common, None
             )
+            mean, variance = (np.empty(data.rows, data.dtype) for _ in range(2))
+            operands |= {_MEAN: (statistics, mean), _VARIANCE: (statistics, variance)}
+            self._execute_once(hint, operands | {_DST: (tensor, data.y)})
             kind = self._create(
                 "primitive_desc",
                 "dnnl_layer_normalization_backward_primitive_desc_create",
@@ -113,18 +119,14 @@ class _Primitive:
                 hint,
                 None,
             )
-            variance = (data.rstd.astype(np.float64) ** -2 - EPS).astype(data.dtype)
             operands |= {
-                _MEAN: (statistics, data.mean),
-                _VARIANCE: (statistics, variance),
                 _DIFF_DST: (tensor, data.dy),
                 _DIFF_SRC: (tensor, data.dx),
                 _DIFF_SCALE: (parameter, data.dgamma),
                 _DIFF_SHIFT: (parameter, data.dbeta),
             }
         self._primitive = self._create("primitive", "dnnl_primitive_create", kind)
-        present = [(index, self._memory(layout, a)) for index, (layout, a) in operands.items() if a is not None]
-        self._arguments = (_Argument * len(present))(*(_Argument(index, memory) for index, memory in present))
+        self._arguments = self._bound(operands)
         self._execute = ctypes.cast(onednn._library.dnnl_primitive_execute, c_void_p).value or 0
 
     def __del__(self) -> None:
@@ -136,6 +138,19 @@ class _Primitive:
         primitive, stream = self._primitive.value or 0, self._onednn._stream.value or 0
         arguments = ctypes.addressof(self._arguments)
         _loops.repeat_onednn(self._execute, primitive, stream, len(self._arguments), arguments, times)
+
+    def _execute_once(self, kind: c_void_p, operands: _Operands) -> None:
+        """For the statistics that backward wants."""
+        primitive, arguments = self._create("primitive", "dnnl_primitive_create", kind), self._bound(operands)
+        status = self._onednn._library.dnnl_primitive_execute(
+            primitive, self._onednn._stream, c_int(len(arguments)), arguments
+        )
+        if status != 0:
+            raise Declined(f"dnnl_primitive_execute returned {status}")
+
+    def _bound(self, operands: _Operands) -> ctypes.Array[_Argument]:
+        present = [(index, self._memory(layout, a)) for index, (layout, a) in operands.items() if a is not None]
+        return (_Argument * len(present))(*(_Argument(index, memory) for index, memory in present))
 
     def _create(self, kind: str, function: str, *arguments: object) -> c_void_p:
         handle = self._onednn._create(function, *arguments)
