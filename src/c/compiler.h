@@ -12,6 +12,10 @@
 #pragma STDC FP_CONTRACT OFF
 #elif defined(__GNUC__)
 #pragma GCC optimize("fp-contract=off")
+/* The vectors of Cortex-M (Helium) take subnormal numbers for 0, and gcc makes them of loops all the same. */
+#if defined(__ARM_FEATURE_MVE) && __ARM_FEATURE_MVE & 2
+#pragma GCC optimize("no-tree-loop-vectorize", "no-tree-slp-vectorize")
+#endif
 #endif
 
 #if defined(__FAST_MATH__)
