@@ -765,7 +765,7 @@ int main(int argc, char **argv)
 {
     static state s; /* hundreds of bytes more than a small machine's stack may like */
     const char *path = "tests/c/golden.txt";
-    size_t part = 1, parts = 1;
+    unsigned long part = 1, parts = 1; /* and not size_t: newlib may lack %zu */
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--update") == 0) {
             updating = true;
@@ -773,8 +773,9 @@ int main(int argc, char **argv)
             s.small_only = true;
         } else if (strcmp(argv[i], "--part") == 0) {
             const char *const value = i + 1 < argc ? argv[++i] : "nothing";
-            if (sscanf(value, "%zu/%zu", &part, &parts) != 2 || part < 1 || part > parts || parts > GROUPS) {
-                printf("--part takes K/N with K from 1 to N, and N at most %zu, as 1/4; got %s\n", GROUPS, value);
+            if (sscanf(value, "%lu/%lu", &part, &parts) != 2 || part < 1 || part > parts || parts > GROUPS) {
+                printf("--part takes K/N with K from 1 to N, and N at most %lu, as 1/4; got %s\n",
+                       (unsigned long)GROUPS, value);
                 return EXIT_FAILURE;
             }
         } else if (argv[i][0] != '-' && i == argc - 1) {
@@ -809,7 +810,7 @@ int main(int argc, char **argv)
                 true);
     for (s.kind = kinds; s.kind < kinds + KINDS; s.kind++) {
         for (s.group = groups; s.group < groups + GROUPS; s.group++) {
-            s.skips = (size_t)(s.kind - kinds + (s.group - groups)) % parts != part - 1;
+            s.skips = (unsigned long)(s.kind - kinds + (s.group - groups)) % parts != part - 1;
             run_group(&s);
         }
     }
@@ -817,7 +818,7 @@ int main(int argc, char **argv)
     CHECK(fclose(golden) == 0);
     printf("%lu cases, %lu runs", s.cases - s.skipped, s.runs);
     if (s.skipped > 0) {
-        printf("; part %zu/%zu%s, without the %lu other cases", part, parts, s.small_only ? " of the small cases" : "",
+        printf("; part %lu/%lu%s, without the %lu other cases", part, parts, s.small_only ? " of the small cases" : "",
                s.skipped);
     }
     printf("\n");
