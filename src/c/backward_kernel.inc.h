@@ -109,7 +109,7 @@ static NOINLINE void TYPED(sum_other_backward_row)(struct REALED(backward_sums) 
     struct TYPED(row) one = TYPED(backward_row)(args, row);
     TYPED(begin_backward_row)(sums, lane, args, row, &one);
     one.scaled = scaled;
-    one.scale = scaled ? REALED(power_of_two)(sums->rstd[lane]) : 1;
+    one.scale = scaled ? REALED(scale_of_c)(sums->rstd[lane], one.centre) : 1;
     one.centre *= one.scale;
     sums->scale[lane] = one.scale;
 #if IS_16_BITS

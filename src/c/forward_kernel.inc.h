@@ -40,11 +40,17 @@ static NOINLINE REAL TYPED(careful_moments)(struct REALED(moments) * m, struct R
         *s = REALED(statistics_of)(&sums, 1, cols, row.has_mean);
         REALED(finish_statistics)(m, s, eps * row.scale * row.scale);
         if (!may_move || m->verdict[0] != (REAL)OFF_CENTRE) {
-            return row.scale;
+            break;
         }
         may_move = 0;
         row.centre = m->mean[0];
     }
+    if (m->rstd[0] == 0 && row.has_mean && eps > 0) { /* equal elements, so large that the scaled eps is 0 */
+        s->mean = vec_div(s->mean, vec_set1(row.scale));
+        row.scale = 1;
+        REALED(finish_statistics)(m, s, eps);
+    }
+    return row.scale;
 }
 
 /* The same for the row of that place. */

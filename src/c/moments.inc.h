@@ -153,6 +153,14 @@ static KERNEL_INLINE REAL REALED(power_of_two)(REAL a)
     return u.value;
 }
 
+/* What c of a row is multiplied by where its products are out of range. Elements so large that this would be too much
+ * for them are all equal, or so far from each other that nothing vanishes. */
+static KERNEL_INLINE REAL REALED(scale_of_c)(REAL rstd, REAL mean)
+{
+    const REAL scale = REALED(power_of_two)(rstd), size = mean < 0 ? -mean : mean;
+    return size * scale <= (REAL)(REAL_MAX / 4) ? scale : 1;
+}
+
 static KERNEL_INLINE REAL REALED(square_root)(REAL a)
 {
     REAL root[LANES];

@@ -153,7 +153,7 @@ static NOINLINE void TYPED(mend_products)(struct REALED(product_means) * means, 
     struct REALED(product_means) one;
     REALED(no_backward_sums)(&sums, row.cols);
     sums.sample = *sample;
-    TYPED(sum_products)(&sums, 0, REALED(places_of)(3, 1).pitch, row, REALED(power_of_two)(rstd));
+    TYPED(sum_products)(&sums, 0, REALED(places_of)(3, 1).pitch, row, REALED(scale_of_c)(rstd, row.centre));
     REALED(finish_products)(&one, &sums, 1, row.cols);
     means->c[lane] = one.c[0];
     means->c_lost[lane] = one.c_lost[0];

@@ -132,7 +132,7 @@ static NOINLINE void REALED(careful_backward_strip)(struct REALED(backward_momen
     REALED(begin_parameter)(&stage.gamma);
     REALED(begin_parameter)(&stage.beta);
     for (size_t lane = 0; lane < LANES; lane++) {
-        if (m->verdict[lane] > (REAL)CENTRED) {
+        if (m->verdict[lane] == (REAL)OUT_OF_RANGE) {
             REALED(careful_backward)(m, lane, args, &stage, row + lane);
         }
     }

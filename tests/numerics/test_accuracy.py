@@ -17,7 +17,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 import rows
-from errors import BOUNDS, DGAMMA, HELD, PROMISED, Error, Errors, measure
+from errors import BOUNDS, DGAMMA, Error, Errors, measure
 from forms import Case, Form, channels_first, group_norm, instance_norm, pieces, residual
 from forms import rows as plain
 
@@ -263,11 +263,10 @@ ALL: dict[tuple[str, str], Class] = {
     **{(dtype, name): LARGE_CLASSES[name] for name in LARGE_CLASSES for dtype in WIDE},
 }
 
-# What is known to exceed the promised bounds, and how far it may: docs/numerics.md says why.
-ABOVE: dict[str, dict[str, float]] = {
-    "repeating": {DGAMMA: 8.0},
-    "one number beside equal ones": {DGAMMA: 6.0},
-    "dy from 1e-15 to 1e15": {DGAMMA: 6.0},
+# Where one row alone makes dgamma, its xhat is what is off: docs/numerics.md says by how much.
+ONE_ROW: dict[str, dict[str, float]] = {
+    "one number beside equal ones": {DGAMMA: 8.0},
+    "dy from 1e-15 to 1e15": {DGAMMA: 8.0},
 }
 
 
@@ -279,28 +278,9 @@ def check(errors: Errors, bounds: dict[str, float]) -> None:
     assert measured
 
 
-NAN = pytest.mark.xfail(strict=False, reason="backward is NaN where x - mean or mean * rstd overflows")
-
-
-@pytest.mark.parametrize(
-    ("dtype", "name"),
-    [
-        pytest.param(
-            dtype, name, id=f"{dtype}: {name}", marks=[NAN] if name.endswith("up to the largest number") else []
-        )
-        for dtype, name in ALL
-    ],
-)
+@pytest.mark.parametrize(("dtype", "name"), ALL)
 def test_error_is_below_its_bound(dtype: str, name: str) -> None:
-    check(ALL[dtype, name](np.random.default_rng(SEED), dtype), BOUNDS | ABOVE.get(name, {}))
-
-
-@pytest.mark.xfail(strict=False, reason="see ABOVE and errors.HELD_BOUNDS")
-@pytest.mark.parametrize("name", ABOVE)
-@pytest.mark.parametrize("dtype", WIDE)
-def test_there_are_no_exceptions(dtype: str, name: str) -> None:
-    bounds = PROMISED | {what + HELD: bound for what, bound in PROMISED.items()}
-    check(ALL[dtype, name](np.random.default_rng(SEED), dtype), bounds)
+    check(ALL[dtype, name](np.random.default_rng(SEED), dtype), BOUNDS | ONE_ROW.get(name, {}))
 
 
 def main() -> None:
@@ -320,8 +300,9 @@ def main() -> None:
                 if before >= -1 and not error.value <= before:  # a NaN stays
                     found[error.what] = error._replace(where=f"seed {seed}, {error.where}")
         for error in found.values():
-            broken = "" if error.value <= BOUNDS[error.what] else f", above {BOUNDS[error.what]:g}"
-            print(f"{name:40} {dtype:8} {error.value:6.2f}  {error.what:67} {error.where}{broken}", flush=True)
+            bound = (BOUNDS | ONE_ROW.get(name, {}))[error.what]
+            broken = "" if error.value <= bound else f", above {bound:g}"
+            print(f"{name:40} {dtype:8} {error.value:6.2f}  {error.what:42} {error.where}{broken}", flush=True)
 
 
 if __name__ == "__main__":
