@@ -24,7 +24,7 @@ BOUNDS = {
     "mean / max(|mean|, deviation)": 3.0,
     "rstd / rstd": 4.0,
     "dx / max|dx| of the row": 8.0,
-    "dx / (rstd * max|g - mean(g)|) of the row": 10.0,
+    "dx / (rstd * max|g - mean(g)|) of the row": 8.0,
     "dgamma / sum of |dy| * max(|xhat|, 1)": 4.0,
     "dbeta / sum of |dy|": 4.0,
 }

@@ -17,7 +17,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 import rows
-from errors import BOUNDS, DGAMMA, Error, Errors, measure
+from errors import BOUNDS, DGAMMA, DX_TERMS, Error, Errors, measure
 from forms import Case, Form, channels_first, group_norm, instance_norm, pieces, residual
 from forms import rows as plain
 
@@ -263,9 +263,10 @@ ALL: dict[tuple[str, str], Class] = {
     **{(dtype, name): LARGE_CLASSES[name] for name in LARGE_CLASSES for dtype in WIDE},
 }
 
-# Where one row alone makes dgamma, its xhat is what is off: docs/numerics.md says by how much.
-ONE_ROW: dict[str, dict[str, float]] = {
-    "one number beside equal ones": {DGAMMA: 8.0},
+# Where one row alone makes dgamma, nothing averages its xhat's error; nor, in rows of equal numbers, that of rstd.
+ABOVE: dict[str, dict[str, float]] = {
+    "one number beside equal ones": {DGAMMA: 8.0, DX_TERMS: 10.0},
+    "dy one large": {DGAMMA: 8.0},
     "dy from 1e-15 to 1e15": {DGAMMA: 8.0},
 }
 
@@ -280,7 +281,7 @@ def check(errors: Errors, bounds: dict[str, float]) -> None:
 
 @pytest.mark.parametrize(("dtype", "name"), ALL)
 def test_error_is_below_its_bound(dtype: str, name: str) -> None:
-    check(ALL[dtype, name](np.random.default_rng(SEED), dtype), BOUNDS | ONE_ROW.get(name, {}))
+    check(ALL[dtype, name](np.random.default_rng(SEED), dtype), BOUNDS | ABOVE.get(name, {}))
 
 
 def main() -> None:
@@ -300,7 +301,7 @@ def main() -> None:
                 if before >= -1 and not error.value <= before:  # a NaN stays
                     found[error.what] = error._replace(where=f"seed {seed}, {error.where}")
         for error in found.values():
-            bound = (BOUNDS | ONE_ROW.get(name, {}))[error.what]
+            bound = (BOUNDS | ABOVE.get(name, {}))[error.what]
             broken = "" if error.value <= bound else f", above {bound:g}"
             print(f"{name:40} {dtype:8} {error.value:6.2f}  {error.what:42} {error.where}{broken}", flush=True)
 
