@@ -60,7 +60,7 @@ SWEEPS = {
     "columns, y, offset 100": Sweep("D", "forward", "y, mean / standard deviation 100", 4),
     "correlation, dx": Sweep("1 - correlation of dy with y", "backward", "dx, relative to max |dx| of the row", None),
     "correlation, dx by its terms": Sweep(
-        "1 - correlation of dy with y", "backward", "dx, relative to rstd * max |g - mean(g)|", 10, True
+        "1 - correlation of dy with y", "backward", "dx, relative to rstd * max |g - mean(g)|", 8, True
     ),
 }
 
