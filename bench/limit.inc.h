@@ -20,8 +20,10 @@
 
 #define LIMITS_TABLE2(isa) limits_##isa
 #define LIMITS_TABLE(isa) LIMITS_TABLE2(isa)
+#define LIMITS_OF(name, type) LNORM_PASTE(name##_##type, ISA)
 #define LIMITS_STRING2(isa) #isa
 #define LIMITS_STRING(isa) LIMITS_STRING2(isa)
 
-const struct limits LIMITS_TABLE(ISA) = {
-    .isa = LIMITS_STRING(ISA), .f32 = {copy_f32, add_f32}, .f64 = {copy_f64, add_f64}};
+const struct limits LIMITS_TABLE(ISA) = {.isa = LIMITS_STRING(ISA),
+                                         .f32 = {LIMITS_OF(copy, f32), LIMITS_OF(add, f32)},
+                                         .f64 = {LIMITS_OF(copy, f64), LIMITS_OF(add, f64)}};

@@ -9,17 +9,8 @@
 #define KERNEL_INLINE INLINE
 #endif
 
-/* What the statistics of a row say of how to go on: they will do, and its centre and rstd_lost are 0 or not, or x -
- * centre may overflow in backward; it is to be summed again around its mean; its squares vanish or overflow, or it is
- * not finite. */
-enum { DIRECT, CENTRED, FAR, OFF_CENTRE, OUT_OF_RANGE };
-
 /* What x of rows that are FAR is multiplied by. */
 #define FAR_SCALE 0x1p-32f
-
-/* gamma and beta of a span: those of each element where there are such, or one of each for all. The second passes are
- * numbered by which of them there are; the last is that of runs. */
-enum { EACH_ITS_OWN = 1, ONE_FOR_ALL = 2, RUNS = 4 };
 
 #define REAL_NAME f32
 #define REAL float
@@ -131,9 +122,12 @@ enum { EACH_ITS_OWN = 1, ONE_FOR_ALL = 2, RUNS = 4 };
 #define LNORM_STRING2(isa) #isa
 #define LNORM_STRING(isa) LNORM_STRING2(isa)
 
+#define LNORM_OF(name, type) LNORM_PASTE(name##_##type, ISA)
 #define LNORM_TYPED_KERNELS(type, real)                                                                                \
-    {forward_##type, backward_##type,      backward_merge_##real, forward_tiles_##type, backward_tiles_##type,         \
-     moments_##real, apply_moments_##real, grad_moments_##real,   backward_runs_##real, merge_runs_##real}
+    {LNORM_OF(forward, type),       LNORM_OF(backward, type),       LNORM_OF(backward_merge, real),                    \
+     LNORM_OF(forward_tiles, type), LNORM_OF(backward_tiles, type), LNORM_OF(moments, real),                           \
+     LNORM_OF(apply_moments, real), LNORM_OF(grad_moments, real),   LNORM_OF(backward_runs, real),                     \
+     LNORM_OF(merge_runs, real)}
 
 const struct lnorm_kernels LNORM_TABLE(ISA) = {
     .name = LNORM_STRING(ISA),

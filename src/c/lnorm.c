@@ -84,7 +84,7 @@ struct argument {
 };
 
 /* a * b, at most PTRDIFF_MAX; 0 where it is more. Divides only where the factors leave it open. */
-static int multiply(size_t a, size_t b, size_t *product)
+static int size_product(size_t a, size_t b, size_t *product)
 {
     *product = a * b;
     return ((a | b) >> (4 * sizeof(size_t) - 1)) == 0 || a == 0 || b <= PTRDIFF_MAX / a;
@@ -106,7 +106,7 @@ static int add_array(struct arguments *all, enum role role, const void *base, si
     if (base == NULL || count == 0) {
         return 1;
     }
-    if (!multiply(count, element, &bytes)) {
+    if (!size_product(count, element, &bytes)) {
         return 0;
     }
     const uintptr_t begin = (uintptr_t)base;
@@ -129,7 +129,8 @@ static int distance(size_t count, ptrdiff_t step, size_t element, size_t *bytes)
 {
     const size_t size = step < 0 ? (size_t)0 - (size_t)step : (size_t)step;
     size_t elements;
-    return count > 1 ? multiply(count - 1, size, &elements) && multiply(elements, element, bytes) : (*bytes = 0, 1);
+    return count > 1 ? size_product(count - 1, size, &elements) && size_product(elements, element, bytes)
+                     : (*bytes = 0, 1);
 }
 
 /* Whether no two elements share memory: each axis steps over what the smaller steps reach. */
@@ -168,8 +169,8 @@ static int add_tensor(struct arguments *all, enum role role, const void *base, c
                       ptrdiff_t stride, ptrdiff_t step, size_t element)
 {
     size_t rows, elements, bytes, row, inner, outer;
-    if (!multiply(shape->outer, shape->inner, &rows) || !multiply(rows, shape->norm, &elements) ||
-        !multiply(elements, element, &bytes)) {
+    if (!size_product(shape->outer, shape->inner, &rows) || !size_product(rows, shape->norm, &elements) ||
+        !size_product(elements, element, &bytes)) {
         return 0;
     }
     const size_t apart = shape->norm * shape->inner;
@@ -177,7 +178,7 @@ static int add_tensor(struct arguments *all, enum role role, const void *base, c
         ((shape->outer == 1 || stride == (ptrdiff_t)apart) && (shape->norm == 1 || step == (ptrdiff_t)shape->inner))) {
         return add_array(all, role, base, elements, element);
     }
-    if (!distance(shape->norm, step, element, &row) || !multiply(shape->inner, element, &inner) ||
+    if (!distance(shape->norm, step, element, &row) || !size_product(shape->inner, element, &inner) ||
         row > PTRDIFF_MAX - inner || !distance(shape->outer, stride, element, &outer) ||
         outer > PTRDIFF_MAX - row - inner) {
         return 0;
@@ -297,7 +298,7 @@ static lnorm_status check_problem(const lnorm_problem *problem, int quantized, s
     struct shape *const shape = &view->shape;
     struct lnorm_params *const params = &view->params;
     if (!get_size(problem->outer, 0, &shape->outer) || !get_size(problem->norm, 0, &shape->norm) ||
-        !get_size(problem->inner, 1, &shape->inner) || !multiply(shape->outer, shape->inner, &view->rows)) {
+        !get_size(problem->inner, 1, &shape->inner) || !size_product(shape->outer, shape->inner, &view->rows)) {
         return LNORM_ERROR_SIZE;
     }
     if (!get_size(problem->param_rows, 1, &params->rows) || !get_size(problem->param_run, 1, &params->run) ||
@@ -330,7 +331,7 @@ static ptrdiff_t stride_of(int64_t stride, size_t dense)
 static size_t dense_stride(const struct shape *shape)
 {
     size_t size;
-    return multiply(shape->norm, shape->inner, &size) ? size : PTRDIFF_MAX;
+    return size_product(shape->norm, shape->inner, &size) ? size : PTRDIFF_MAX;
 }
 
 static struct lnorm_input input_of(const struct view *view, const void *at, int type, int64_t stride,
@@ -362,7 +363,7 @@ static int add_output(struct arguments *all, const struct view *view, const stru
 static size_t param_count(const struct view *view)
 {
     size_t count;
-    return multiply(view->params.rows, view->shape.norm / view->params.run, &count) ? count : PTRDIFF_MAX;
+    return size_product(view->params.rows, view->shape.norm / view->params.run, &count) ? count : PTRDIFF_MAX;
 }
 
 /* Whether parameters are used as they are, or can be made so once for all rows. */
@@ -712,7 +713,7 @@ static size_t tile_workspace(const struct view *view)
 {
     const size_t tiles = tile_count(view), slabs = pieces(tiles, tiles_per_slab(tiles));
     size_t count;
-    return multiply(2 * LNORM_SLAB_ARRAYS * slabs, view->shape.norm, &count) ? count : SIZE_MAX;
+    return size_product(2 * LNORM_SLAB_ARRAYS * slabs, view->shape.norm, &count) ? count : SIZE_MAX;
 }
 
 static size_t slab_workspace(size_t rows, size_t cols, int accumulate)
@@ -721,7 +722,7 @@ static size_t slab_workspace(size_t rows, size_t cols, int accumulate)
     if (rows == 0 || (rows <= LNORM_BLOCK_ROWS && !accumulate)) {
         return 0;
     }
-    return multiply(2 * LNORM_SLAB_ARRAYS * pieces(rows, rows_per_slab(rows)), cols, &count) ? count : SIZE_MAX;
+    return size_product(2 * LNORM_SLAB_ARRAYS * pieces(rows, rows_per_slab(rows)), cols, &count) ? count : SIZE_MAX;
 }
 
 /* Bytes of workspace; SIZE_MAX where they, or the tensor, do not fit. */
@@ -729,20 +730,22 @@ static size_t workspace_bytes(const struct view *view)
 {
     const size_t groups = view->params.rows, element = real_size(view), cols = view->shape.norm;
     size_t bytes, elements;
-    if (!multiply(view->rows, cols, &elements) || !multiply(elements, element, &bytes)) {
+    if (!size_product(view->rows, cols, &elements) || !size_product(elements, element, &bytes)) {
         return SIZE_MAX;
     }
     if (has_runs(view)) {
         elements = cols / view->params.run;
-        return multiply(view->rows, 4 * element, &bytes) && multiply(bytes, elements, &bytes) ? bytes : SIZE_MAX;
+        return size_product(view->rows, 4 * element, &bytes) && size_product(bytes, elements, &bytes) ? bytes
+                                                                                                      : SIZE_MAX;
     }
     elements = slab_workspace(view->rows / groups, cols, (view->flags & LNORM_ACCUMULATE) != 0);
     if (has_tiles(view)) { /* but not in every call */
         const size_t of_tiles = tile_workspace(view);
         elements = elements > of_tiles ? elements : of_tiles;
     }
-    return elements != SIZE_MAX && multiply(elements, groups, &bytes) && multiply(bytes, element, &bytes) ? bytes
-                                                                                                          : SIZE_MAX;
+    return elements != SIZE_MAX && size_product(elements, groups, &bytes) && size_product(bytes, element, &bytes)
+               ? bytes
+               : SIZE_MAX;
 }
 
 /* Groups of rows with parameters of their own, each cut into slabs. */

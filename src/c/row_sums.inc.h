@@ -11,13 +11,13 @@ static NOINLINE vec TYPED(read_first)(const ELEMENT *p, size_t n)
     for (size_t i = 0; i < n; i++) {
         first[i] = p[i];
     }
-    return TYPED(vec_widen)(first);
+    return vec_widen(first);
 }
 
 static NOINLINE void TYPED(write_first)(ELEMENT *p, vec v, size_t n)
 {
     ELEMENT first[LANES];
-    TYPED(vec_narrow)(first, v);
+    vec_narrow(first, v);
     ROLLED
     for (size_t i = 0; i < n; i++) {
         p[i] = first[i];
@@ -29,7 +29,7 @@ static NOINLINE void TYPED(write_first)(ELEMENT *p, vec v, size_t n)
 static KERNEL_INLINE vec TYPED(read)(const ELEMENT *p, size_t n)
 {
 #if IS_16_BITS
-    return n == LANES ? TYPED(vec_widen)(p) : TYPED(read_first)(p, n);
+    return n == LANES ? vec_widen(p) : TYPED(read_first)(p, n);
 #else
     return REALED(load)(p, n);
 #endif
@@ -39,7 +39,7 @@ static KERNEL_INLINE void TYPED(write)(ELEMENT *p, vec v, size_t n)
 {
 #if IS_16_BITS
     if (n == LANES) {
-        TYPED(vec_narrow)(p, v);
+        vec_narrow(p, v);
     } else {
         TYPED(write_first)(p, v, n);
     }

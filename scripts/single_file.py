@@ -1,0 +1,139 @@
+"""Write the whole library as two files, lnorm.c and lnorm.h.
+
+    python scripts/single_file.py [FOLDER]
+
+lnorm.c includes itself: each template of src/c is a part of it, chosen by LNORM_PART, and is read once for every element
+type and instruction set, as the templates are. So the file is hardly longer than its sources.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shutil
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+SOURCES = ROOT / "src" / "c"
+HEADER = ROOT / "include" / "lnorm.h"
+INCLUDE = re.compile(r'^#include "(.*)"\n', re.MULTILINE)
+
+BEGIN = """\
+/* lnorm {version}: layer normalization and its family, forward and backward. {home}
+ *
+ * The whole library; lnorm.h says how to use it. Compile this file and link it (with -lm, where sqrt is there):
+ *
+ *     cc -O3 -c lnorm.c
+ *
+ * What a program does not use can be left out, by -D or by #define before this file is compiled:
+{switches}
+ *
+ * Made by scripts/single_file.py; the sources, their tests and the reasons are where the address above leads.
+ *
+{license} */
+/* clang-format off */
+
+#ifndef LNORM_PART
+
+"""
+
+
+def switches() -> str:
+    """Return what compiler.h says of each LNORM_WITHOUT_*, as lines of a comment."""
+    return "\n".join(
+        f" *     {line}" for line in re.findall(r"^ \*  +(LNORM_WITHOUT_\w+ .*)$", text_of("compiler.h"), re.MULTILINE)
+    )
+
+
+def text_of(name: str) -> str:
+    """Return the text of a source."""
+    return (SOURCES / name).read_text()
+
+
+def is_template(name: str) -> bool:
+    """Whether it is included again and again."""
+    return name.endswith(".inc.h")
+
+
+def templates() -> list[str]:
+    """Return the names of all templates, in a fixed order; a template's place is its part."""
+    return sorted(path.name for path in SOURCES.glob("*.inc.h"))
+
+
+def include_part(name: str) -> str:
+    """Return what includes a template."""
+    part = templates().index(name) + 1
+    return f"#undef LNORM_PART\n#define LNORM_PART {part} /* {name} */\n#include LNORM_FILE\n"
+
+
+def expand(name: str, seen: set[str]) -> str:
+    """Return a source with its headers, where they were not seen before, and parts for its templates."""
+
+    def included(match: re.Match[str]) -> str:
+        inner = match[1]
+        if is_template(inner):
+            return include_part(inner)
+        if inner in seen or inner == HEADER.name:
+            return ""
+        seen.add(inner)
+        return f"/* ---- {inner} ---- */\n\n{expand(inner, seen)}\n"
+
+    return INCLUDE.sub(included, text_of(name))
+
+
+def words(vocabulary: str) -> list[str]:
+    """Return the names that a vec_*.h gives to its functions and types, as the preprocessor has them in the end."""
+    text = text_of(vocabulary)
+    names = set(re.findall(r"\b(vec_[a-z0-9_]*?(?:f32|f64|f16))\b", text))
+    for stem in re.findall(r"\b(vec_\w*?)_?##S", text):
+        names |= {f"{stem.rstrip('_')}_{real}" for real in ("f32", "f64")}
+    names |= set(re.findall(r"^static .*?\b(\w+)\(", text, re.MULTILINE))
+    return sorted(name for name in names if not name.endswith("_"))
+
+
+def instruction_set(name: str, seen: set[str]) -> str:
+    """Return isa_NAME.c, with the words of its vocabulary made its own, and its macros forgotten at the end."""
+    vocabulary = f"vec_{name}.h"
+    own = words(vocabulary)
+    texts = [text_of(f"isa_{name}.c"), text_of(vocabulary), *map(text_of, templates())]
+    macros = sorted({macro for text in texts for macro in re.findall(r"^#define (\w+)", text, re.MULTILINE)})
+    renamed = "".join(f"#define {word} {word}_{name}\n" for word in own)
+    forgotten = "".join(f"#undef {word}\n" for word in sorted({*own, *macros}))
+    return f"{renamed}{expand(f'isa_{name}.c', seen)}{forgotten}"
+
+
+def single_file() -> str:
+    """Return lnorm.c."""
+    version = re.search(r'LNORM_VERSION_STRING "(.*)"', HEADER.read_text())
+    home = re.search(r'^Homepage = "(.*)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    license_text = "".join(f" * {line}".rstrip() + "\n" for line in (ROOT / "LICENSE").read_text().splitlines())
+    seen: set[str] = set()
+    text = BEGIN.format(
+        version=version[1] if version else "",
+        home=home[1] if home else "",
+        switches=switches(),
+        license=license_text,
+    )
+    text += f'#ifndef LNORM_FILE\n#define LNORM_FILE "lnorm.c" /* this file */\n#endif\n\n#include "{HEADER.name}"\n\n'
+    for path in sorted(SOURCES.glob("*.c")):
+        text += f"/* ======== {path.name} ======== */\n\n"
+        isa = re.fullmatch(r"isa_(\w+)\.c", path.name)
+        text += instruction_set(isa[1], seen) if isa else expand(path.name, seen)
+        text += "\n"
+    for name in templates():
+        text += f"#elif LNORM_PART == {templates().index(name) + 1}\n\n{expand(name, seen)}\n"
+    return text + "#endif\n"
+
+
+def main() -> None:
+    """Write the two files."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("folder", nargs="?", type=Path, default=Path(), help="where to (default: here)")
+    folder: Path = parser.parse_args().folder
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "lnorm.c").write_text(single_file())
+    shutil.copyfile(HEADER, folder / HEADER.name)
+
+
+if __name__ == "__main__":
+    main()
