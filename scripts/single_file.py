@@ -2,8 +2,8 @@
 
     python scripts/single_file.py [FOLDER]
 
-lnorm.c includes itself: each template of src/c is a part of it, chosen by LNORM_PART, and is read once for every element
-type and instruction set, as the templates are. So the file is hardly longer than its sources.
+lnorm.c includes itself: each template of src/c is a part of it, chosen by LNORM_PART, and is read once for every
+element type and instruction set, as the templates are. So the file is hardly longer than its sources.
 """
 
 from __future__ import annotations
@@ -19,16 +19,13 @@ HEADER = ROOT / "include" / "lnorm.h"
 INCLUDE = re.compile(r'^#include "(.*)"\n', re.MULTILINE)
 
 BEGIN = """\
-/* lnorm {version}: layer normalization and its family, forward and backward. {home}
+/* lnorm {version}: layer normalization and its family, forward and backward.
  *
  * The whole library; lnorm.h says how to use it. Compile this file and link it (with -lm, where sqrt is there):
  *
  *     cc -O3 -c lnorm.c
  *
- * What a program does not use can be left out, by -D or by #define before this file is compiled:
-{switches}
- *
- * Made by scripts/single_file.py; the sources, their tests and the reasons are where the address above leads.
+ * Made by scripts/single_file.py of the lnorm sources, which have the tests and the reasons.
  *
 {license} */
 /* clang-format off */
@@ -36,13 +33,6 @@ BEGIN = """\
 #ifndef LNORM_PART
 
 """
-
-
-def switches() -> str:
-    """Return what compiler.h says of each LNORM_WITHOUT_*, as lines of a comment."""
-    return "\n".join(
-        f" *     {line}" for line in re.findall(r"^ \*  +(LNORM_WITHOUT_\w+ .*)$", text_of("compiler.h"), re.MULTILINE)
-    )
 
 
 def text_of(name: str) -> str:
@@ -105,13 +95,10 @@ def instruction_set(name: str, seen: set[str]) -> str:
 def single_file() -> str:
     """Return lnorm.c."""
     version = re.search(r'LNORM_VERSION_STRING "(.*)"', HEADER.read_text())
-    home = re.search(r'^Homepage = "(.*)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
     license_text = "".join(f" * {line}".rstrip() + "\n" for line in (ROOT / "LICENSE").read_text().splitlines())
     seen: set[str] = set()
     text = BEGIN.format(
         version=version[1] if version else "",
-        home=home[1] if home else "",
-        switches=switches(),
         license=license_text,
     )
     text += f'#ifndef LNORM_FILE\n#define LNORM_FILE "lnorm.c" /* this file */\n#endif\n\n#include "{HEADER.name}"\n\n'

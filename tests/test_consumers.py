@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -37,14 +38,14 @@ def defined_symbols(*nm_arguments: str | Path) -> set[str]:
 
 
 def run_programs(build: Path) -> None:
-    """Run the programs of tests/consumers: two languages by three targets, and no test of the library's own."""
-    assert re.search("100% tests passed.* out of 6", run("ctest", "--test-dir", build, "--output-on-failure"))
+    """Run the programs of tests/consumers: three by three targets, and no test of the library's own."""
+    assert re.search("100% tests passed.* out of 9", run("ctest", "--test-dir", build, "--output-on-failure"))
 
 
 @needs_cmake
 def test_installed_files(installed: Path) -> None:
     files = {str(path.relative_to(installed)) for path in installed.rglob("*") if not path.is_dir()}
-    assert {"include/lnorm.h", "lib/liblnorm.a", "lib/pkgconfig/lnorm.pc"} <= files
+    assert {"include/lnorm.h", "include/lnorm.hpp", "lib/liblnorm.a", "lib/pkgconfig/lnorm.pc"} <= files
     assert (installed / "include" / "lnorm.h").read_bytes() == HEADER.read_bytes()
     for path in installed.rglob("*"):
         if path.suffix in {".pc", ".cmake"}:
@@ -86,7 +87,7 @@ def test_find_package(installed: Path, tmp_path: Path, default: str) -> None:
     run("cmake", "--build", tmp_path, "--parallel", "2")
     run_programs(tmp_path)
     links_shared = {
-        program: "liblnorm.so" in run("readelf", "-d", tmp_path / f"{program}_c")
+        program: "liblnorm.so" in run("readelf", "-d", tmp_path / f"{program}_consumer_c")
         for program in ("lnorm", "lnorm_static", "lnorm_shared")
     }
     assert links_shared == {"lnorm": default == "shared", "lnorm_static": False, "lnorm_shared": True}
@@ -126,7 +127,21 @@ def test_bare_compiler(tmp_path: Path, compiler: str, flags: list[str]) -> None:
     objects = sorted(tmp_path.glob("*.o"))
     check = tmp_path / "lnorm_check"
     run(compiler, *standard, ROOT / "tests" / "c" / "check_test.c", *objects, "-o", check, "-lm")
-    assert ", 0 failed" in run(check, ROOT / "tests" / "c" / "golden.txt")
+    assert ", 0 failed" in run(check, "--part", "1/6", ROOT / "tests" / "c" / "golden.txt")
+
+
+@pytest.mark.parametrize("compiler", C_COMPILERS)
+def test_single_file(tmp_path: Path, compiler: str) -> None:
+    """lnorm.c and lnorm.h are all that there need be, from another directory too; nothing else is exported."""
+    vendor = tmp_path / "vendor"
+    run(sys.executable, ROOT / "scripts" / "single_file.py", vendor)
+    assert {path.name for path in vendor.iterdir()} == {"lnorm.c", "lnorm.h"}
+    standard = ["-std=c11", "-O1", *WARNINGS]
+    run(compiler, *standard, "-c", vendor / "lnorm.c", "-o", tmp_path / "lnorm.o")
+    check, test = tmp_path / "lnorm_check", ROOT / "tests" / "c" / "check_test.c"
+    run(compiler, *standard, f"-I{vendor}", test, tmp_path / "lnorm.o", "-o", check, "-lm")
+    assert ", 0 failed" in run(check, "--part", "2/6", ROOT / "tests" / "c" / "golden.txt")
+    assert all(name.startswith("lnorm_") for name in defined_symbols("-g", tmp_path / "lnorm.o"))
 
 
 @pytest.mark.parametrize(
