@@ -53,7 +53,7 @@ def heavy_tails(rng: Generator, rows: int, cols: int) -> Array:
 def misleading(rng: Generator, rows: int, cols: int) -> Array:
     """Where the library looks for its guess of the mean, numbers are shifted; a little, so that it just relies on it."""
     x = rng.standard_normal((rows, cols))
-    runs = 8 if cols >= 256 else 2
+    runs = 8 if cols >= 128 else 2
     for start in np.linspace(0, max(0, cols - 16), runs).astype(int):
         x[:, start : start + 16] += 0.8 * 10.0 ** rng.uniform(-0.3, 0.3, (rows, 1))
     return x
