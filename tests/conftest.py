@@ -1,5 +1,6 @@
 """Fixtures of the test suite."""
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +9,9 @@ import pytest
 from commands import ROOT, run
 
 import pyln
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in what a shell runs in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # so that the programs that are tested heed it
 
 
 @pytest.fixture(params=pyln.available_isas())

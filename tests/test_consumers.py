@@ -151,11 +151,10 @@ def test_meson_subproject(tmp_path: Path, default_library: str) -> None:
     assert set(re.findall(r"'src/c/(\w+)\.c'", text)) == {source.stem for source in SOURCES}
 
 
-@pytest.mark.parametrize("flags", [["-O2"], ["-O1", "-march=native"]], ids=" ".join)
 @pytest.mark.parametrize("compiler", C_COMPILERS)
-def test_bare_compiler(tmp_path: Path, compiler: str, flags: list[str]) -> None:
+def test_bare_compiler(tmp_path: Path, compiler: str) -> None:
     """`cc -O2 -Iinclude -c src/c/*.c` is the whole build, without a warning, and gives the golden bits."""
-    standard = ["-std=c11", *WARNINGS, *flags, f"-I{ROOT / 'include'}"]
+    standard = ["-std=c11", *WARNINGS, "-O2", f"-I{ROOT / 'include'}"]
     for source in SOURCES:
         run(compiler, *standard, "-c", source, "-o", tmp_path / f"{source.stem}.o")
     objects = sorted(tmp_path.glob("*.o"))
