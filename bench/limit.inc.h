@@ -20,10 +20,9 @@
 
 #define LIMITS_TABLE2(isa) limits_##isa
 #define LIMITS_TABLE(isa) LIMITS_TABLE2(isa)
-#define LIMITS_OF(name, type) LNORM_PASTE(name##_##type, ISA)
 #define LIMITS_STRING2(isa) #isa
 #define LIMITS_STRING(isa) LIMITS_STRING2(isa)
 
 const struct limits LIMITS_TABLE(ISA) = {.isa = LIMITS_STRING(ISA),
-                                         .f32 = {LIMITS_OF(copy, f32), LIMITS_OF(add, f32)},
-                                         .f64 = {LIMITS_OF(copy, f64), LIMITS_OF(add, f64)}};
+                                         .f32 = {LNORM_OF(copy, f32), LNORM_OF(add, f32)},
+                                         .f64 = {LNORM_OF(copy, f64), LNORM_OF(add, f64)}};

@@ -42,22 +42,23 @@ struct bf16 { // the upper half of a float
 };
 
 // The C type's code, and the type of the arithmetic: of mean, rstd, dgamma, dbeta, moments and the workspace.
+template <lnorm_type Type, class Real> struct element_of {
+    static constexpr lnorm_type type = Type;
+    using real = Real;
+};
 template <class T> struct element;
-template <> struct element<float> {
-    static constexpr lnorm_type type = LNORM_F32;
-    using real = float;
+template <> struct element<float> : element_of<LNORM_F32, float> {
 };
-template <> struct element<double> {
-    static constexpr lnorm_type type = LNORM_F64;
-    using real = double;
+template <> struct element<double> : element_of<LNORM_F64, double> {
 };
-template <> struct element<f16> {
-    static constexpr lnorm_type type = LNORM_F16;
-    using real = float;
+template <> struct element<f16> : element_of<LNORM_F16, float> {
 };
-template <> struct element<bf16> {
-    static constexpr lnorm_type type = LNORM_BF16;
-    using real = float;
+template <> struct element<bf16> : element_of<LNORM_BF16, float> {
+};
+// These two only as y of quantized_forward.
+template <> struct element<std::int8_t> : element_of<LNORM_I8, void> {
+};
+template <> struct element<std::uint8_t> : element_of<LNORM_U8, void> {
 };
 #ifdef __STDCPP_FLOAT16_T__
 template <> struct element<std::float16_t> : element<f16> {
@@ -67,12 +68,6 @@ template <> struct element<std::float16_t> : element<f16> {
 template <> struct element<std::bfloat16_t> : element<bf16> {
 };
 #endif
-template <> struct element<std::int8_t> { // y of quantized_forward
-    static constexpr lnorm_type type = LNORM_I8;
-};
-template <> struct element<std::uint8_t> {
-    static constexpr lnorm_type type = LNORM_U8;
-};
 
 // ---- Errors ----
 

@@ -30,6 +30,7 @@ needs_cmake = pytest.mark.skipif(
     reason="installing the C library needs cmake, a C and a C++ compiler",
 )
 needs_pkg_config = pytest.mark.skipif(not shutil.which("pkg-config"), reason="pkg-config is what is tested")
+needs_rustc = pytest.mark.skipif(not shutil.which("rustc"), reason="the example in Rust needs rustc")
 
 
 def defined_symbols(*nm_arguments: str | Path) -> set[str]:
@@ -115,9 +116,6 @@ def test_add_subdirectory(tmp_path: Path) -> None:
     run_programs(build)
     run("cmake", "--install", build)
     assert not [path for path in prefix.rglob("*") if path.is_file()]
-
-
-needs_rustc = pytest.mark.skipif(not shutil.which("rustc"), reason="the example in Rust needs rustc")
 
 
 @needs_cmake

@@ -122,7 +122,6 @@
 #define LNORM_STRING2(isa) #isa
 #define LNORM_STRING(isa) LNORM_STRING2(isa)
 
-#define LNORM_OF(name, type) LNORM_PASTE(name##_##type, ISA)
 #define LNORM_TYPED_KERNELS(type, real)                                                                                \
     {LNORM_OF(forward, type),       LNORM_OF(backward, type),       LNORM_OF(backward_merge, real),                    \
      LNORM_OF(forward_tiles, type), LNORM_OF(backward_tiles, type), LNORM_OF(moments, real),                           \

@@ -20,6 +20,7 @@
 #define TYPED(name) LNORM_PASTE(LNORM_PASTE(name, TYPE), ISA)
 #define REALED(name) LNORM_PASTE(LNORM_PASTE(name, REAL_NAME), ISA)
 #define WORD(name) LNORM_PASTE(name, REAL_NAME)
+#define LNORM_OF(name, type) LNORM_PASTE(name##_##type, ISA) /* as TYPED, for tables */
 
 #define vec WORD(vec)
 #define vec_set1 WORD(vec_set1)
