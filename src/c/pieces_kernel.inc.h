@@ -245,12 +245,13 @@ static KERNEL_INLINE REAL REALED(run_mean)(vec sum, vec lost, size_t n, REAL *me
     return total[0][0];
 }
 
-/* n elements, n <= LANES, of dx of a run. */
+/* n elements, n <= LANES, of dx of a run; only where `scaled` may the row be FAR. */
 static KERNEL_INLINE vec TYPED(run_dx)(const REAL *x, const REAL *dy, size_t i, size_t n, vec gamma,
-                                       const struct REALED(backward_moments) * m)
+                                       const struct REALED(backward_moments) * m, int scaled)
 {
-    const REAL scale = m->scale[0];
-    const vec c = vec_fms(REALED(load)(x + i, n), vec_set1(scale), vec_set1(m->centre[0] * scale));
+    const REAL scale = scaled ? m->scale[0] : 1;
+    const vec xs = REALED(load)(x + i, n), centre = vec_set1(m->centre[0] * scale);
+    const vec c = scaled ? vec_fms(xs, vec_set1(scale), centre) : vec_sub(xs, centre);
     const vec xhat = vec_fma(c, vec_set1(m->rstd[0] / scale), vec_set1(m->xhat_shift[0]));
     const vec g = vec_fms(REALED(load)(dy + i, n), gamma, vec_set1(m->g_mean[0]));
     return vec_fma(vec_fnma(xhat, vec_set1(m->g_xhat_mean[0]), g), vec_set1(m->rstd[0]), vec_set1(m->dx_shift[0]));
@@ -267,12 +268,13 @@ static NOINLINE void TYPED(apply_run)(const struct REALED(source) * x, const str
         const size_t some = begin + n - i < BLOCK ? begin + n - i : BLOCK;
         const REAL *const xs = REALED(fetch)(x, i, some), *const dys = REALED(fetch)(dy, i, some);
         REAL *const to = REALED(place)(dx, i);
+        const size_t near = m.scale[0] == 1 ? some : 0; /* elements that may be taken without their scale */
         size_t j = 0;
         ROLLED
-        for (; j + TILE_VECS * LANES <= some; j += TILE_VECS * LANES) {
+        for (; j + TILE_VECS * LANES <= near; j += TILE_VECS * LANES) {
             vec out[TILE_VECS];
             for (size_t v = 0; v < TILE_VECS; v++) {
-                out[v] = TYPED(run_dx)(xs, dys, j + v * LANES, LANES, factor, &m);
+                out[v] = TYPED(run_dx)(xs, dys, j + v * LANES, LANES, factor, &m, 0);
             }
             for (size_t v = 0; v < TILE_VECS; v++) {
                 vec_store(to + j + v * LANES, out[v]);
@@ -280,7 +282,7 @@ static NOINLINE void TYPED(apply_run)(const struct REALED(source) * x, const str
         }
         for (; j < some; j += LANES) {
             const size_t left = some - j < LANES ? some - j : LANES;
-            REALED(store)(to + j, TYPED(run_dx)(xs, dys, j, left, factor, &m), left);
+            REALED(store)(to + j, TYPED(run_dx)(xs, dys, j, left, factor, &m, 1), left);
         }
         REALED(put)(dx, i, some);
     }
