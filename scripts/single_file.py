@@ -1,9 +1,10 @@
 """Write the whole library as two files, lnorm.c and lnorm.h.
 
-    python scripts/single_file.py [FOLDER]
+    python scripts/single_file.py [--small] [FOLDER]
 
 lnorm.c includes itself: each template of src/c is a part of it, chosen by LNORM_PART, and is read once for every
-element type and instruction set, as the templates are. So the file is hardly longer than its sources.
+element type and instruction set, as the templates are. So the file is hardly longer than its sources. With --small it
+is src/c/small.c and what that includes: lnorm_forward_f32 alone.
 """
 
 from __future__ import annotations
@@ -30,8 +31,6 @@ BEGIN = """\
 {license} */
 /* clang-format off */
 
-#ifndef LNORM_PART
-
 """
 
 
@@ -56,17 +55,17 @@ def include_part(name: str) -> str:
     return f"#undef LNORM_PART\n#define LNORM_PART {part} /* {name} */\n#include LNORM_FILE\n"
 
 
-def expand(name: str, seen: set[str]) -> str:
-    """Return a source with its headers, where they were not seen before, and parts for its templates."""
+def expand(name: str, seen: set[str], in_parts: bool = True) -> str:
+    """Return a source with its headers, where they were not seen before, and parts for its templates, or those too."""
 
     def included(match: re.Match[str]) -> str:
         inner = match[1]
-        if is_template(inner):
+        if is_template(inner) and in_parts:
             return include_part(inner)
         if inner in seen or inner == HEADER.name:
             return ""
         seen.add(inner)
-        return f"/* ---- {inner} ---- */\n\n{expand(inner, seen)}\n"
+        return f"/* ---- {inner} ---- */\n\n{expand(inner, seen, in_parts)}\n"
 
     return INCLUDE.sub(included, text_of(name))
 
@@ -92,17 +91,25 @@ def instruction_set(name: str, seen: set[str]) -> str:
     return f"{renamed}{expand(f'isa_{name}.c', seen)}{forgotten}"
 
 
-def single_file() -> str:
-    """Return lnorm.c."""
+def beginning() -> str:
+    """Return the comment on top, and the header's include."""
     version = re.search(r'LNORM_VERSION_STRING "(.*)"', HEADER.read_text())
     license_text = "".join(f" * {line}".rstrip() + "\n" for line in (ROOT / "LICENSE").read_text().splitlines())
+    return BEGIN.format(version=version[1] if version else "", license=license_text)
+
+
+def small_file() -> str:
+    """Return lnorm.c with nothing but small.c in it."""
+    include = f'#define LNORM_SMALL 1\n#include "{HEADER.name}"\n\n'
+    return beginning() + include + expand("small.c", set(), in_parts=False)
+
+
+def single_file() -> str:
+    """Return lnorm.c."""
     seen: set[str] = set()
-    text = BEGIN.format(
-        version=version[1] if version else "",
-        license=license_text,
-    )
+    text = beginning() + "#ifndef LNORM_PART\n\n"
     text += f'#ifndef LNORM_FILE\n#define LNORM_FILE "lnorm.c" /* this file */\n#endif\n\n#include "{HEADER.name}"\n\n'
-    for path in sorted(SOURCES.glob("*.c")):
+    for path in sorted(set(SOURCES.glob("*.c")) - {SOURCES / "small.c"}):
         text += f"/* ======== {path.name} ======== */\n\n"
         isa = re.fullmatch(r"isa_(\w+)\.c", path.name)
         text += instruction_set(isa[1], seen) if isa else expand(path.name, seen)
@@ -116,9 +123,11 @@ def main() -> None:
     """Write the two files."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("folder", nargs="?", type=Path, default=Path(), help="where to (default: here)")
-    folder: Path = parser.parse_args().folder
+    parser.add_argument("--small", action="store_true", help="lnorm_forward_f32 alone, in 2 kB of code")
+    given = parser.parse_args()
+    folder: Path = given.folder
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "lnorm.c").write_text(single_file())
+    (folder / "lnorm.c").write_text(small_file() if given.small else single_file())
     shutil.copyfile(HEADER, folder / HEADER.name)
 
 

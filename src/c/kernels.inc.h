@@ -26,8 +26,10 @@
 #define REAL_ROUNDER 0x1.8p23f
 #define FROM_Y_LEAST_GAMMA 0x1p-20f
 #define REAL_EXPONENT_MASK ((uint32_t)0xff)
+#include "two_parts.inc.h"
 #include "lane_sums.inc.h"
 #include "stage.inc.h"
+#include "statistics.inc.h"
 #include "moments.inc.h"
 #include "parameter_sums.inc.h"
 #include "residual.inc.h"
@@ -98,8 +100,10 @@
 #define REAL_ROUNDER 0x1.8p52
 #define FROM_Y_LEAST_GAMMA 0x1p-40
 #define REAL_EXPONENT_MASK ((uint64_t)0x7ff)
+#include "two_parts.inc.h"
 #include "lane_sums.inc.h"
 #include "stage.inc.h"
+#include "statistics.inc.h"
 #include "moments.inc.h"
 #include "parameter_sums.inc.h"
 #include "residual.inc.h"

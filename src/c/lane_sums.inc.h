@@ -12,8 +12,6 @@
  *   - last, the lanes are added pairwise, again with the error of each addition.
  */
 
-#define STEP_VECS ((size_t)8)
-#define BLOCK_STEPS ((size_t)8)
 #define STEP (STEP_VECS * LANES)
 #define BLOCK (BLOCK_STEPS * STEP)
 
@@ -38,11 +36,6 @@ static KERNEL_INLINE void REALED(add_sums)(struct REALED(vec_sums) * to, struct 
     to->g = vec_add(to->g, of.g);
 }
 
-/* A number in each lane to nearly twice the precision: sum + lost. */
-struct REALED(two_part) {
-    vec sum, lost;
-};
-
 /* The first n lanes, n from 1 to LANES; where the compiler sees that n is LANES, the whole vector. */
 static KERNEL_INLINE vec REALED(load)(const REAL *p, size_t n)
 {
@@ -61,21 +54,6 @@ static KERNEL_INLINE void REALED(store)(REAL *p, vec v, size_t n)
 static KERNEL_INLINE vec REALED(keep)(vec v, size_t n)
 {
     return n == LANES ? v : vec_keep_first(v, n);
-}
-
-/* a + b exactly, as the rounded sum and what rounding lost (Knuth). */
-static KERNEL_INLINE struct REALED(two_part) REALED(two_sum)(vec a, vec b)
-{
-    const vec s = vec_add(a, b);
-    const vec b_part = vec_sub(s, a);
-    return (struct REALED(two_part)){s, vec_add(vec_sub(a, vec_sub(s, b_part)), vec_sub(b, b_part))};
-}
-
-static KERNEL_INLINE void REALED(add_exactly)(vec *sum, vec *lost, vec term)
-{
-    const struct REALED(two_part) s = REALED(two_sum)(*sum, term);
-    *sum = s.sum;
-    *lost = vec_add(*lost, s.lost);
 }
 
 /* g * c, and with a mean c, and g. */
@@ -158,14 +136,6 @@ static NOINLINE void REALED(total)(vec *sum, vec *lost, struct REALED(places) at
         vec_store(totals_lost + begin, all.lost);
         vec_store(totals_lost + begin + LANES, all.lost);
     }
-}
-
-/* sum / n. */
-static KERNEL_INLINE struct REALED(two_part) REALED(mean_of_total)(vec sum, vec lost, size_t cols)
-{
-    const vec n = vec_set1((REAL)cols), reciprocal = vec_set1(1 / (REAL)cols);
-    const vec quotient = vec_mul(sum, reciprocal);
-    return (struct REALED(two_part)){quotient, vec_mul(vec_add(vec_fnma(quotient, n, sum), lost), reciprocal)};
 }
 
 /* The same of one of the totals; 0 where the quantity is not among them. */

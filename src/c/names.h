@@ -46,7 +46,13 @@
 #define vec_widen LNORM_PASTE(vec_widen, TYPE)
 #define vec_narrow LNORM_PASTE(vec_narrow, TYPE)
 
+#ifndef LANES
 #define LANES (64 / sizeof(REAL))
+#endif
+
+/* Of the canonical order of sums: vectors of a step, and steps of a block. */
+#define STEP_VECS ((size_t)8)
+#define BLOCK_STEPS ((size_t)8)
 
 /* What the statistics of a row say of how to go on: they will do, and its centre and rstd_lost are 0 or not, or x -
  * centre may overflow in backward; it is to be summed again around its mean; its squares vanish or overflow, or it is
