@@ -1,10 +1,11 @@
 """Write the whole library as two files, lnorm.c and lnorm.h.
 
-    python scripts/single_file.py [--small] [FOLDER]
+    python scripts/single_file.py [--small] [--without PART]... [FOLDER]
 
 lnorm.c includes itself: each template of src/c is a part of it, chosen by LNORM_PART, and is read once for every
 element type and instruction set, as the templates are. So the file is hardly longer than its sources. With --small it
-is src/c/small.c and what that includes: lnorm_forward_f32 alone.
+is src/c/small.c and what that includes: lnorm_forward_f32 alone. --without leaves out instruction sets, element types
+and operations; src/c/parts.h has the names, and what a call of them returns then.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ INCLUDE = re.compile(r'^#include "(.*)"\n', re.MULTILINE)
 BEGIN = """\
 /* lnorm {version}: layer normalization and its family, forward and backward.
  *
- * The whole library; lnorm.h says how to use it. Compile this file and link it (with -lm, where sqrt is there):
+ * {contents}; lnorm.h says how to use it. Compile this file and link it (with -lm, where sqrt is there):
  *
  *     cc -O3 -c lnorm.c
  *
@@ -91,27 +92,35 @@ def instruction_set(name: str, seen: set[str]) -> str:
     return f"{renamed}{expand(f'isa_{name}.c', seen)}{forgotten}"
 
 
-def beginning() -> str:
-    """Return the comment on top, and the header's include."""
+def parts() -> list[str]:
+    """Return the names of what can be left out."""
+    return [name.lower() for name in re.findall(r"#define LNORM_WITHOUT_(\w+) 0", text_of("parts.h"))]
+
+
+def beginning(contents: str) -> str:
+    """Return the comment on top."""
     version = re.search(r'LNORM_VERSION_STRING "(.*)"', HEADER.read_text())
     license_text = "".join(f" * {line}".rstrip() + "\n" for line in (ROOT / "LICENSE").read_text().splitlines())
-    return BEGIN.format(version=version[1] if version else "", license=license_text)
+    return BEGIN.format(contents=contents, version=version[1] if version else "", license=license_text)
 
 
 def small_file() -> str:
     """Return lnorm.c with nothing but small.c in it."""
     include = f'#define LNORM_SMALL 1\n#include "{HEADER.name}"\n\n'
-    return beginning() + include + expand("small.c", set(), in_parts=False)
+    return beginning("lnorm_forward_f32 alone") + include + expand("small.c", set(), in_parts=False)
 
 
-def single_file() -> str:
-    """Return lnorm.c."""
+def single_file(without: list[str]) -> str:
+    """Return lnorm.c without some parts."""
     seen: set[str] = set()
-    text = beginning() + "#ifndef LNORM_PART\n\n"
+    text = beginning(f"All but {', '.join(without)}" if without else "The whole library") + "#ifndef LNORM_PART\n\n"
+    text += "".join(f"#define LNORM_WITHOUT_{part.upper()} 1\n" for part in without) + ("\n" if without else "")
     text += f'#ifndef LNORM_FILE\n#define LNORM_FILE "lnorm.c" /* this file */\n#endif\n\n#include "{HEADER.name}"\n\n'
     for path in sorted(set(SOURCES.glob("*.c")) - {SOURCES / "small.c"}):
         text += f"/* ======== {path.name} ======== */\n\n"
         isa = re.fullmatch(r"isa_(\w+)\.c", path.name)
+        if isa and isa[1] in without:
+            continue
         text += instruction_set(isa[1], seen) if isa else expand(path.name, seen)
         text += "\n"
     for name in templates():
@@ -121,13 +130,18 @@ def single_file() -> str:
 
 def main() -> None:
     """Write the two files."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser = argparse.ArgumentParser(description=main.__doc__, epilog=f"parts: {' '.join(parts())}")
     parser.add_argument("folder", nargs="?", type=Path, default=Path(), help="where to (default: here)")
     parser.add_argument("--small", action="store_true", help="lnorm_forward_f32 alone, in 2 kB of code")
+    parser.add_argument(
+        "--without", action="append", choices=parts(), default=[], metavar="PART", help="leave out; may be repeated"
+    )
     given = parser.parse_args()
+    if given.small and given.without:
+        parser.error("--small leaves out all that --without could name")
     folder: Path = given.folder
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "lnorm.c").write_text(small_file() if given.small else single_file())
+    (folder / "lnorm.c").write_text(small_file() if given.small else single_file(given.without))
     shutil.copyfile(HEADER, folder / HEADER.name)
 
 

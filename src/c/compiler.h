@@ -6,6 +6,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "parts.h"
+
 /* Each multiply-add in the sources is either an explicit fma or two roundings: the compiler must not choose. The flag
  * -ffp-contract=off says so too, but a bare `cc -c` does not pass it. */
 #if defined(__clang__)
@@ -27,8 +29,14 @@
 
 #if defined(__x86_64__) || defined(_M_X64)
 #define LNORM_X86 1
+#define LNORM_AVX2 (!LNORM_WITHOUT_AVX2)
+#define LNORM_AVX512 (!LNORM_WITHOUT_AVX512)
 #elif defined(__aarch64__) && defined(__ARM_NEON)
-#define LNORM_NEON 1
+#define LNORM_NEON (!LNORM_WITHOUT_NEON)
+#endif
+#define LNORM_SCALAR (!LNORM_WITHOUT_SCALAR)
+#if !LNORM_SCALAR && !LNORM_AVX2 && !LNORM_AVX512 && !LNORM_NEON
+#error "lnorm needs an instruction set: LNORM_WITHOUT_... leaves out all that this machine has"
 #endif
 
 #if defined(__GNUC__)

@@ -1,28 +1,29 @@
 /* Which instruction set is in use. */
 #include <stdatomic.h>
+#if __STDC_HOSTED__
 #include <stdlib.h>
+#endif
 
 #include "kernels.h"
 #include "lnorm.h"
 
-static int always(void)
-{
-    return 1;
-}
-
-/* Best first. */
+/* Best first; `detect` is NULL where every machine has the set. */
 static const struct candidate {
     const struct lnorm_kernels *kernels;
-    int (*available)(void);
+    int (*detect)(void);
 } candidates[] = {
-#if LNORM_X86
+#if LNORM_AVX512
     {&lnorm_kernels_avx512, lnorm_cpu_has_avx512f},
+#endif
+#if LNORM_AVX2
     {&lnorm_kernels_avx2, lnorm_cpu_has_avx2_fma},
 #endif
 #if LNORM_NEON
-    {&lnorm_kernels_neon, always},
+    {&lnorm_kernels_neon, NULL},
 #endif
-    {&lnorm_kernels_scalar, always},
+#if LNORM_SCALAR
+    {&lnorm_kernels_scalar, NULL},
+#endif
 };
 
 enum { CANDIDATES = (int)(sizeof candidates / sizeof candidates[0]) };
@@ -41,10 +42,15 @@ static int same(const char *a, const char *b)
     return *a == *b;
 }
 
+static int is_there(const struct candidate *candidate)
+{
+    return candidate->detect == NULL || candidate->detect();
+}
+
 static const struct lnorm_kernels *available(size_t index)
 {
     for (int i = 0; i < CANDIDATES; i++) {
-        if (candidates[i].available() && index-- == 0) {
+        if (is_there(&candidates[i]) && index-- == 0) {
             return candidates[i].kernels;
         }
     }
@@ -54,7 +60,7 @@ static const struct lnorm_kernels *available(size_t index)
 static const struct lnorm_kernels *find(const char *name)
 {
     for (int i = 0; i < CANDIDATES; i++) { /* the name first: asking the processor may take microseconds */
-        if (same(candidates[i].kernels->name, name) && candidates[i].available()) {
+        if (same(candidates[i].kernels->name, name) && is_there(&candidates[i])) {
             return candidates[i].kernels;
         }
     }
@@ -63,7 +69,11 @@ static const struct lnorm_kernels *find(const char *name)
 
 static const struct lnorm_kernels *choose(void)
 {
+#if __STDC_HOSTED__
     const char *const wanted = getenv("LNORM_ISA");
+#else
+    const char *const wanted = NULL;
+#endif
     const struct lnorm_kernels *const kernels = wanted != NULL && *wanted != '\0' ? find(wanted) : available(0);
     return kernels != NULL ? kernels : &none;
 }
@@ -76,8 +86,17 @@ static NOINLINE const struct lnorm_kernels *choose_first(void)
     return atomic_compare_exchange_strong(&active, &before, chosen) ? chosen : before;
 }
 
+/* Without an operating system and with one set that every such machine has, the choice is made as it is compiled. */
+static INLINE int is_chosen(void)
+{
+    return !__STDC_HOSTED__ && CANDIDATES == 1 && candidates[0].detect == NULL;
+}
+
 const struct lnorm_kernels *lnorm_active_kernels(void)
 {
+    if (is_chosen()) {
+        return candidates[0].kernels;
+    }
     const struct lnorm_kernels *kernels = atomic_load_explicit(&active, memory_order_acquire);
     if (!LIKELY(kernels != NULL)) {
         kernels = choose_first();
@@ -103,6 +122,8 @@ lnorm_status lnorm_set_isa(const char *name)
     if (kernels == NULL || kernels == &none) {
         return LNORM_ERROR_ISA;
     }
-    atomic_store_explicit(&active, kernels, memory_order_release);
+    if (!is_chosen()) {
+        atomic_store_explicit(&active, kernels, memory_order_release);
+    }
     return LNORM_OK;
 }

@@ -331,7 +331,7 @@ static KERNEL_INLINE void TYPED(normalize_row)(const struct lnorm_forward_args *
         span->gamma = args->params.gamma != NULL ? (const REAL *)args->params.gamma + offset : NULL;
         span->beta = args->params.beta != NULL ? (const REAL *)args->params.beta + offset : NULL;
     }
-    if (args->params.run > 1) {
+    if (!LNORM_WITHOUT_GROUPS && args->params.run > 1) {
         TYPED(normalize_runs)(&args->params, *span, pass, m, lane, scale);
         return;
     }
@@ -393,7 +393,7 @@ static NOINLINE void TYPED(forward_rows)(const struct lnorm_forward_args *args, 
         const size_t pitch = REALED(places_of)(REALED(quantities)(args->has_mean, 0), next_rows).pitch;
         for (size_t r = 0; r < rows || r < next_rows; r++) {
             if (r < next_rows) {
-                if (args->residual.at != NULL) {
+                if (!LNORM_WITHOUT_RESIDUAL && args->residual.at != NULL) {
                     REALED(add_row)(args, first + r);
                 }
                 TYPED(sum_forward_row)(&sums, r, pitch, &sample, args, first + r, stage);

@@ -1,7 +1,7 @@
 /* The kernels for AVX2, FMA and F16C. */
 #include "kernels.h"
 
-#if LNORM_X86
+#if LNORM_AVX2
 #include <immintrin.h>
 
 LNORM_TARGET_BEGIN("avx2,fma,f16c")

@@ -1,7 +1,7 @@
 /* The kernels for AVX-512 F. */
 #include "kernels.h"
 
-#if LNORM_X86
+#if LNORM_AVX512
 #include <immintrin.h>
 
 LNORM_TARGET_BEGIN(LNORM_TARGET_AVX512)

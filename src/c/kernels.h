@@ -12,7 +12,7 @@
 
 static INLINE int lnorm_is_quantized(int type)
 {
-    return type == LNORM_I8 || type == LNORM_U8;
+    return !LNORM_WITHOUT_QUANTIZED && (type == LNORM_I8 || type == LNORM_U8);
 }
 
 /* Bytes of an element of an lnorm_type in memory. */
@@ -162,8 +162,9 @@ struct lnorm_typed_kernels {
     void (*merge_runs)(const struct lnorm_backward_args *args, size_t param_row);
 };
 
-/* By the type of x and y. Where rows or parameters are not as the kernels use them, it is that of the arithmetic, with
- * `staged`; but parameters alone are prepared once for all rows, where they are the same for all and so few. */
+/* Without what the build leaves out. By the type of x and y. Where rows or parameters are not as the kernels use them,
+ * it is that of the arithmetic, with `staged`; but parameters alone are prepared once for all rows, where they are the
+ * same for all and so few. */
 enum { LNORM_KERNELS_F32, LNORM_KERNELS_F64, LNORM_KERNELS_F16, LNORM_KERNELS_BF16, LNORM_KERNEL_TYPES };
 
 #define LNORM_PREPARED_COLS ((size_t)4096)
@@ -173,14 +174,11 @@ struct lnorm_kernels {
     struct lnorm_typed_kernels typed[LNORM_KERNEL_TYPES];
 };
 
+/* Those that the machine and the build have. */
 extern const struct lnorm_kernels lnorm_kernels_scalar;
-#if LNORM_X86
 extern const struct lnorm_kernels lnorm_kernels_avx2;
 extern const struct lnorm_kernels lnorm_kernels_avx512;
-#endif
-#if LNORM_NEON
 extern const struct lnorm_kernels lnorm_kernels_neon;
-#endif
 
 /* The kernels in use, or NULL when LNORM_ISA names none that can be used. */
 const struct lnorm_kernels *lnorm_active_kernels(void);

@@ -15,7 +15,7 @@
 #define REAL_NAME f32
 #define REAL float
 #define REAL_TYPE LNORM_F32
-#define HAS_16_BITS 1
+#define HAS_16_BITS (!LNORM_WITHOUT_F16 || !LNORM_WITHOUT_BF16)
 #define REAL_MAX FLT_MAX
 #define REAL_MIN FLT_MIN
 #define REAL_TINY 0x1p-96f /* squares below it begin to lose digits */
@@ -126,16 +126,23 @@
 #define LNORM_STRING2(isa) #isa
 #define LNORM_STRING(isa) LNORM_STRING2(isa)
 
-#define LNORM_TYPED_KERNELS(type, real)                                                                                \
-    {LNORM_OF(forward, type),       LNORM_OF(backward, type),       LNORM_OF(backward_merge, real),                    \
-     LNORM_OF(forward_tiles, type), LNORM_OF(backward_tiles, type), LNORM_OF(moments, real),                           \
-     LNORM_OF(apply_moments, real), LNORM_OF(grad_moments, real),   LNORM_OF(backward_runs, real),                     \
-     LNORM_OF(merge_runs, real)}
+#define LNORM_IF(left_out, kernel) ((left_out) ? NULL : (kernel))
+#define LNORM_TYPED_KERNELS(type, real, without)                                                                       \
+    {LNORM_IF(without, LNORM_OF(forward, type)),                                                                       \
+     LNORM_IF((without) || LNORM_WITHOUT_BACKWARD, LNORM_OF(backward, type)),                                          \
+     LNORM_IF((without) || LNORM_WITHOUT_BACKWARD, LNORM_OF(backward_merge, real)),                                    \
+     LNORM_IF((without) || LNORM_WITHOUT_INNER, LNORM_OF(forward_tiles, type)),                                        \
+     LNORM_IF((without) || LNORM_WITHOUT_INNER || LNORM_WITHOUT_BACKWARD, LNORM_OF(backward_tiles, type)),             \
+     LNORM_IF((without) || LNORM_WITHOUT_MOMENTS, LNORM_OF(moments, real)),                                            \
+     LNORM_IF((without) || LNORM_WITHOUT_MOMENTS, LNORM_OF(apply_moments, real)),                                      \
+     LNORM_IF((without) || LNORM_WITHOUT_MOMENTS || LNORM_WITHOUT_BACKWARD, LNORM_OF(grad_moments, real)),             \
+     LNORM_IF((without) || LNORM_WITHOUT_GROUPS || LNORM_WITHOUT_BACKWARD, LNORM_OF(backward_runs, real)),             \
+     LNORM_IF((without) || LNORM_WITHOUT_GROUPS || LNORM_WITHOUT_BACKWARD, LNORM_OF(merge_runs, real))}
 
 const struct lnorm_kernels LNORM_TABLE(ISA) = {
     .name = LNORM_STRING(ISA),
-    .typed = {[LNORM_KERNELS_F32] = LNORM_TYPED_KERNELS(f32, f32),
-              [LNORM_KERNELS_F64] = LNORM_TYPED_KERNELS(f64, f64),
-              [LNORM_KERNELS_F16] = LNORM_TYPED_KERNELS(f16, f32),
-              [LNORM_KERNELS_BF16] = LNORM_TYPED_KERNELS(bf16, f32)},
+    .typed = {[LNORM_KERNELS_F32] = LNORM_TYPED_KERNELS(f32, f32, 0),
+              [LNORM_KERNELS_F64] = LNORM_TYPED_KERNELS(f64, f64, LNORM_WITHOUT_F64),
+              [LNORM_KERNELS_F16] = LNORM_TYPED_KERNELS(f16, f32, LNORM_WITHOUT_F16),
+              [LNORM_KERNELS_BF16] = LNORM_TYPED_KERNELS(bf16, f32, LNORM_WITHOUT_BF16)},
 };

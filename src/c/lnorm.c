@@ -31,11 +31,12 @@ const char *lnorm_status_text(lnorm_status status)
     case LNORM_ERROR_STRUCT:
         return "problem is NULL or its struct_size is unknown to this library; start from LNORM_PROBLEM_INIT";
     case LNORM_ERROR_OPERATION:
-        return "operation is not known; use LNORM_LAYER_NORM or LNORM_RMS_NORM";
+        return "operation is not known, or the library was built without this call; use LNORM_LAYER_NORM or "
+               "LNORM_RMS_NORM";
     case LNORM_ERROR_TYPE:
         return "element types do not go together: x, y and parameters must all be LNORM_F64, or x and y any of "
                "LNORM_F32, LNORM_F16 and LNORM_BF16 and the parameters LNORM_F32 or of x's type; y is LNORM_I8 or "
-               "LNORM_U8 in lnorm_quantized_forward, and only there";
+               "LNORM_U8 in lnorm_quantized_forward, and only there; or the library was built without a type";
     case LNORM_ERROR_FLAGS:
         return "flags has a bit that no flag defines, or reserved is not 0";
     case LNORM_ERROR_INNER:
@@ -257,7 +258,8 @@ static size_t real_size(const struct view *view)
 
 static int is_type(int type)
 {
-    return type == LNORM_F32 || type == LNORM_F64 || type == LNORM_F16 || type == LNORM_BF16;
+    return type == LNORM_F32 || (type == LNORM_F64 && !LNORM_WITHOUT_F64) ||
+           (type == LNORM_F16 && !LNORM_WITHOUT_F16) || (type == LNORM_BF16 && !LNORM_WITHOUT_BF16);
 }
 
 /* a size of the problem, 0 standing for `otherwise`. */
@@ -267,7 +269,7 @@ static int get_size(int64_t size, size_t otherwise, size_t *to)
     return size >= 0 && (uint64_t)size <= PTRDIFF_MAX;
 }
 
-static lnorm_status check_problem(const lnorm_problem *problem, int quantized, struct view *view)
+static NOINLINE lnorm_status view_problem(const lnorm_problem *problem, int quantized, struct view *view)
 {
     const unsigned known = LNORM_GAMMA_PLUS_ONE | LNORM_ROUND_STEPS | LNORM_ACCUMULATE | LNORM_DYNAMIC_SCALE;
     if (problem == NULL || problem->struct_size != sizeof *problem) {
@@ -286,7 +288,7 @@ static lnorm_status check_problem(const lnorm_problem *problem, int quantized, s
     if ((problem->flags & ~known) != 0 || problem->reserved != 0) {
         return LNORM_ERROR_FLAGS;
     }
-    if (problem->inner < 0) {
+    if (problem->inner < 0 || (LNORM_WITHOUT_INNER && problem->inner > 1)) {
         return LNORM_ERROR_INNER;
     }
     *view = (struct view){.x = x,
@@ -302,7 +304,8 @@ static lnorm_status check_problem(const lnorm_problem *problem, int quantized, s
         return LNORM_ERROR_SIZE;
     }
     if (!get_size(problem->param_rows, 1, &params->rows) || !get_size(problem->param_run, 1, &params->run) ||
-        shape->outer % params->rows != 0 || shape->norm % params->run != 0) {
+        shape->outer % params->rows != 0 || shape->norm % params->run != 0 ||
+        (LNORM_WITHOUT_GROUPS && params->run != 1)) {
         return LNORM_ERROR_PARAMS;
     }
     const size_t share = shape->outer / params->rows;
@@ -314,6 +317,12 @@ static lnorm_status check_problem(const lnorm_problem *problem, int quantized, s
     params->plus_one = (problem->flags & LNORM_GAMMA_PLUS_ONE) != 0;
     const int spaced = shape->inner != 1 || problem->x_norm_stride > 1 || problem->x_norm_stride < 0;
     return params->run != 1 && spaced ? LNORM_ERROR_INNER : LNORM_OK;
+}
+
+/* For a call that the build leaves out or not. */
+static INLINE lnorm_status check_problem(const lnorm_problem *problem, int left_out, struct view *view)
+{
+    return left_out ? LNORM_ERROR_OPERATION : view_problem(problem, 0, view);
 }
 
 /* In elements; out of range for this machine becomes a stride that no extent can have. */
@@ -378,8 +387,9 @@ static int params_are_simple(const struct view *view)
  * to exclude that. */
 static int has_tiles(const struct view *view)
 {
-    return view->x == view->y && view->shape.inner >= 64 / real_size(view) && view->params.rows == 1 &&
-           view->params.run == 1 && params_are_simple(view) && view->rows != 0 && view->shape.norm != 0;
+    return !LNORM_WITHOUT_INNER && view->x == view->y && view->shape.inner >= 64 / real_size(view) &&
+           view->params.rows == 1 && view->params.run == 1 && params_are_simple(view) && view->rows != 0 &&
+           view->shape.norm != 0;
 }
 
 /* `tensors` are those in memory that the work is on. */
@@ -619,7 +629,7 @@ lnorm_status lnorm_add_forward(const lnorm_problem *problem, const void *x, cons
                                void *mean, void *rstd)
 {
     struct view view;
-    const lnorm_status status = check_problem(problem, 0, &view);
+    const lnorm_status status = check_problem(problem, LNORM_WITHOUT_RESIDUAL, &view);
     if (status != LNORM_OK) {
         return status;
     }
@@ -668,7 +678,7 @@ lnorm_status lnorm_quantized_forward(const lnorm_problem *problem, const void *x
                                      void *y, void *scale, int32_t *zero_point, void *mean, void *rstd)
 {
     struct view view;
-    lnorm_status status = check_problem(problem, 1, &view);
+    lnorm_status status = LNORM_WITHOUT_QUANTIZED ? LNORM_ERROR_OPERATION : view_problem(problem, 1, &view);
     if (status == LNORM_OK) {
         status = check_scale(&view, scale, zero_point);
     }
@@ -687,7 +697,7 @@ lnorm_status lnorm_quantized_forward(const lnorm_problem *problem, const void *x
 /* How the rows whose terms of dgamma and dbeta are summed together lie. */
 static int has_runs(const struct view *view)
 {
-    return view->params.run != 1;
+    return !LNORM_WITHOUT_GROUPS && view->params.run != 1;
 }
 
 static size_t rows_per_slab(size_t rows)
@@ -939,7 +949,7 @@ lnorm_status lnorm_backward(const lnorm_problem *problem, const void *dy, const 
                             size_t workspace_size)
 {
     struct view view;
-    const lnorm_status status = check_problem(problem, 0, &view);
+    const lnorm_status status = check_problem(problem, LNORM_WITHOUT_BACKWARD, &view);
     if (status != LNORM_OK) {
         return status;
     }
@@ -955,7 +965,7 @@ lnorm_status lnorm_add_backward(const lnorm_problem *problem, const void *dy, co
                                 void *dbeta, void *workspace, size_t workspace_size)
 {
     struct view view;
-    const lnorm_status status = check_problem(problem, 0, &view);
+    const lnorm_status status = check_problem(problem, LNORM_WITHOUT_RESIDUAL || LNORM_WITHOUT_BACKWARD, &view);
     if (status != LNORM_OK) {
         return status;
     }
@@ -979,7 +989,7 @@ lnorm_status lnorm_backward_from_y(const lnorm_problem *problem, const void *dy,
                                    void *workspace, size_t workspace_size)
 {
     struct view view;
-    const lnorm_status status = check_problem(problem, 0, &view);
+    const lnorm_status status = check_problem(problem, LNORM_WITHOUT_BACKWARD, &view);
     if (status != LNORM_OK) {
         return status;
     }
@@ -1002,7 +1012,7 @@ lnorm_status lnorm_backward_workspace(const lnorm_problem *problem, size_t *size
         return LNORM_ERROR_NULL;
     }
     *size = SIZE_MAX;
-    const lnorm_status status = check_problem(problem, 0, &view);
+    const lnorm_status status = check_problem(problem, LNORM_WITHOUT_BACKWARD, &view);
     if (status == LNORM_OK) {
         *size = workspace_bytes(&view);
         return *size != SIZE_MAX ? LNORM_OK : LNORM_ERROR_SIZE;
@@ -1056,7 +1066,7 @@ static lnorm_status write_moments(const struct view *view, struct row_work *work
 lnorm_status lnorm_moments(const lnorm_problem *problem, const void *x, void *moments)
 {
     struct view view;
-    const lnorm_status status = check_problem(problem, 0, &view);
+    const lnorm_status status = check_problem(problem, LNORM_WITHOUT_MOMENTS, &view);
     if (status != LNORM_OK) {
         return status;
     }
@@ -1074,7 +1084,7 @@ lnorm_status lnorm_apply_moments(const lnorm_problem *problem, const void *x, co
                                  const void *beta, void *y, void *mean, void *rstd)
 {
     struct view view;
-    const lnorm_status status = check_problem(problem, 0, &view);
+    const lnorm_status status = check_problem(problem, LNORM_WITHOUT_MOMENTS, &view);
     if (status != LNORM_OK) {
         return status;
     }
@@ -1092,7 +1102,7 @@ lnorm_status lnorm_grad_moments(const lnorm_problem *problem, const void *dy, co
                                 const void *gamma, void *grad_moments)
 {
     struct view view;
-    const lnorm_status status = check_problem(problem, 0, &view);
+    const lnorm_status status = check_problem(problem, LNORM_WITHOUT_MOMENTS || LNORM_WITHOUT_BACKWARD, &view);
     if (status != LNORM_OK) {
         return status;
     }
@@ -1117,7 +1127,7 @@ lnorm_status lnorm_apply_grad_moments(const lnorm_problem *problem, const void *
                                       void *workspace, size_t workspace_size)
 {
     struct view view;
-    const lnorm_status status = check_problem(problem, 0, &view);
+    const lnorm_status status = check_problem(problem, LNORM_WITHOUT_MOMENTS || LNORM_WITHOUT_BACKWARD, &view);
     if (status != LNORM_OK) {
         return status;
     }
@@ -1144,7 +1154,7 @@ static lnorm_status merge(const lnorm_problem *problem, int64_t count_a, const v
                                             void *merged))
 {
     struct view view;
-    const lnorm_status status = check_problem(problem, 0, &view);
+    const lnorm_status status = check_problem(problem, LNORM_WITHOUT_MOMENTS, &view);
     if (status != LNORM_OK) {
         return status;
     }
@@ -1203,6 +1213,9 @@ static struct view dense_view(int type, size_t rows, size_t cols)
     lnorm_status lnorm_forward_##suffix(size_t rows, size_t cols, const REAL *x, const REAL *gamma, const REAL *beta,  \
                                         double eps, REAL *y, REAL *mean, REAL *rstd)                                   \
     {                                                                                                                  \
+        if (!is_type(type)) {                                                                                          \
+            return LNORM_ERROR_TYPE;                                                                                   \
+        }                                                                                                              \
         static const lnorm_problem dense = LNORM_PROBLEM_INIT;                                                         \
         const struct view view = dense_view(type, rows, cols);                                                         \
         struct lnorm_forward_args args = forward_args(&dense, &view, x, gamma, beta, y, mean, rstd);                   \
@@ -1213,6 +1226,9 @@ static struct view dense_view(int type, size_t rows, size_t cols)
                                          const REAL *rstd, const REAL *gamma, REAL *dx, REAL *dgamma, REAL *dbeta,     \
                                          void *workspace, size_t workspace_size)                                       \
     {                                                                                                                  \
+        if (!is_type(type) || LNORM_WITHOUT_BACKWARD) {                                                                \
+            return is_type(type) ? LNORM_ERROR_OPERATION : LNORM_ERROR_TYPE;                                           \
+        }                                                                                                              \
         static const lnorm_problem dense = LNORM_PROBLEM_INIT;                                                         \
         const struct view view = dense_view(type, rows, cols);                                                         \
         struct lnorm_backward_args args = backward_args(&dense, &view, dy, x, gamma, dx, dgamma, dbeta, workspace);    \
@@ -1223,7 +1239,7 @@ static struct view dense_view(int type, size_t rows, size_t cols)
     size_t lnorm_backward_workspace_##suffix(size_t rows, size_t cols)                                                 \
     {                                                                                                                  \
         const struct view view = dense_view(type, rows, cols);                                                         \
-        return workspace_bytes(&view);                                                                                 \
+        return is_type(type) && !LNORM_WITHOUT_BACKWARD ? workspace_bytes(&view) : SIZE_MAX;                           \
     }
 
 TYPED_CALLS(f32, float, LNORM_F32)

@@ -2,8 +2,10 @@
  * what the first lost. (Dekker: A floating-point technique for extending the available precision, 1971; the update of
  * mean and variance is Chan, Golub and LeVeque's, 1979.)
  */
-#include "fma.h"
 #include "kernels.h"
+
+#if !LNORM_WITHOUT_MOMENTS
+#include "fma.h"
 
 static double_pair add(double_pair a, double_pair b)
 {
@@ -103,3 +105,7 @@ void lnorm_merge_grad_row(int real, int64_t count_a, const void *a, int64_t coun
     set(real, merged, 0, g);
     set_number(real, merged, 2, product.high);
 }
+
+#else
+typedef int lnorm_no_merge;
+#endif

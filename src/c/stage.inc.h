@@ -172,7 +172,7 @@ static NOINLINE void REALED(fill)(REAL *to, const struct REALED(source) * from, 
     for (size_t j = 0; from->plus_one && j < n; j++) {
         to[j] += 1;
     }
-    if (from->from_y != NULL) {
+    if (!LNORM_WITHOUT_BACKWARD && from->from_y != NULL) {
         REALED(undo_affine)(to, from->from_y, i, n);
     }
 }

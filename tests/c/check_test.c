@@ -1,11 +1,13 @@
 /* lnorm_check [--update] [--small] [--part K/N] [GOLDEN]: every instruction set available here gives the bits of
- * "scalar" for every case, whatever the alignment, strides, neighbouring rows, order of the work, in place or not, and
- * touches no memory but its arguments; and "scalar" gives the bits that it gives on every other machine.
+ * "scalar" (where the build has it) for every case, whatever the alignment, strides, neighbouring rows, order of the
+ * work, in place or not, and touches no memory but its arguments; and "scalar" gives the bits that it gives on every
+ * other machine.
  *
  * For the latter the file GOLDEN (tests/c/golden.txt when not named) holds two digests of the outputs for each
  * operation, element type and group of cases: of the small cases, and of all; --update writes it. --small runs the
  * small cases alone, for machines with little memory; --part runs one of N shares of the groups, of each operation and
- * element type some, where a whole run takes long. */
+ * element type some, where a whole run takes long. Of what the build leaves out, that it is refused is checked. */
+#include "../../src/c/parts.h"
 #include "test_support.h"
 
 #ifdef TEST_POSIX
@@ -90,6 +92,31 @@ static const kind kinds[] = {
 };
 
 #define KINDS (sizeof kinds / sizeof kinds[0])
+
+enum { FORWARD, BACKWARD, DIRECTIONS };
+
+static bool is_left_out(lnorm_type type)
+{
+    return (type == LNORM_F64 && LNORM_WITHOUT_F64) || (type == LNORM_F16 && LNORM_WITHOUT_F16) ||
+           (type == LNORM_BF16 && LNORM_WITHOUT_BF16);
+}
+
+/* What the build makes of the calls: LNORM_OK, or the status of what it leaves out. */
+static lnorm_status status_in_build(const kind *k, int direction)
+{
+    const bool lacks_type = is_left_out(k->x) || is_left_out(k->y) || is_left_out(k->param);
+    const bool lacks_call =
+        (k->form == ADDED && LNORM_WITHOUT_RESIDUAL) || (k->form == INTEGERS && LNORM_WITHOUT_QUANTIZED) ||
+        (k->form == PIECES && LNORM_WITHOUT_MOMENTS) || (direction == BACKWARD && LNORM_WITHOUT_BACKWARD);
+    if (k->form == INTEGERS && direction == BACKWARD) { /* which is none */
+        return LNORM_OK;
+    }
+    return lacks_type && (k->form == TYPED || !lacks_call) ? LNORM_ERROR_TYPE
+           : lacks_call                                    ? LNORM_ERROR_OPERATION
+           : k->form == INNER && LNORM_WITHOUT_INNER       ? LNORM_ERROR_INNER
+           : k->form == RUNS && LNORM_WITHOUT_GROUPS       ? LNORM_ERROR_PARAMS
+                                                           : LNORM_OK;
+}
 
 static lnorm_type type_of(const kind *k, int argument)
 {
@@ -224,7 +251,7 @@ static size_t workspace_of(const kind *k, size_t rows, size_t cols)
 {
     lnorm_problem problem = problem_of(k, rows, cols, 0.0);
     size_t size = SIZE_MAX;
-    if (k->form == INTEGERS) {
+    if (k->form == INTEGERS || status_in_build(k, BACKWARD) != LNORM_OK) {
         return 0;
     }
     CHECK(lnorm_backward_workspace(&problem, &size) == LNORM_OK);
@@ -421,10 +448,8 @@ static void golden_line(const char *line, bool whole)
     }
 }
 
-enum { FORWARD, BACKWARD, DIRECTIONS };
-
 typedef struct state {
-    const char *isas[8]; /* those available here, and NULL */
+    const char *isas[8], *reference; /* those available here, and NULL; the last one */
     const kind *kind;
     const group *group;
     unsigned long cases, skipped, runs;
@@ -438,7 +463,8 @@ static void golden_digests(const state *s, int direction)
     char line[100];
     int end = snprintf(line, sizeof line, "%s %s %s", direction == FORWARD ? "forward" : "backward", s->kind->name,
                        s->group->name);
-    if (!s->skips) {
+    const bool skips = s->skips || status_in_build(s->kind, direction) != LNORM_OK;
+    if (!skips) {
         end +=
             snprintf(line + end, sizeof line - (size_t)end, " %016llx", (unsigned long long)s->small_digest[direction]);
         if (!s->small_only) {
@@ -446,7 +472,7 @@ static void golden_digests(const state *s, int direction)
         }
         puts(line);
     }
-    golden_line(line, !s->skips && !s->small_only);
+    golden_line(line, !skips && !s->small_only);
 }
 
 /* ---- One case ---- */
@@ -610,13 +636,14 @@ static void run_variant(state *s, const lnorm_problem *problem, void *const expe
 
     /* The outputs that are asked for do not depend on those that are not. */
     const bool wanted[] = {seed % 8 != 3, seed % 8 != 4 && seed % 8 != 6, seed % 8 != 5 && seed % 8 != 6};
+    const lnorm_status status = status_in_build(k, BACKWARD);
     for (int i = DX; i <= DBETA; i++) {
-        a[i] = wanted[i - DX] ? a[i] : NULL;
+        a[i] = wanted[i - DX] && status == LNORM_OK ? a[i] : NULL;
     }
     a[WORKSPACE] = a[DGAMMA] || a[DBETA] ? a[WORKSPACE] : NULL;
     const int dx_place = a[DX] ? place_of(k, DX, &v, seed) : DX;
     a[DX] = a[DX] ? a[dx_place] : NULL;
-    CHECK(run_backward(k, &varied, a, a[WORKSPACE] ? layouts[WORKSPACE].length : 0) == LNORM_OK);
+    CHECK(run_backward(k, &varied, a, a[WORKSPACE] ? layouts[WORKSPACE].length : 0) == status);
     check_guards(k, s->got, memory, &varied);
     for (int i = 0; i < ALL_ARGUMENTS; i++) { /* the inputs too: they are still what they were */
         if (i != WORKSPACE && a[i] && (i == DX || i != dx_place)) {
@@ -648,7 +675,7 @@ static void check_alone(state *s, const lnorm_problem *problem, void *const expe
     a[X] = row_expected[X];
     a[DY] = row_expected[DY];
     CHECK(run_forward(k, &alone, a) == LNORM_OK);
-    CHECK(run_backward(k, &alone, a, 0) == LNORM_OK);
+    CHECK(run_backward(k, &alone, a, 0) == status_in_build(k, BACKWARD));
     for (size_t i = 0; i < sizeof of_a_row / sizeof of_a_row[0]; i++) {
         check_equal(k, of_a_row[i], row_expected, a[of_a_row[i]], layout_of(k, of_a_row[i], &alone));
     }
@@ -667,11 +694,11 @@ static void run_case(state *s, size_t rows, size_t cols, size_t shift)
     place_all(k, s->expected, expected, &problem, 0, true);
     make_inputs(s, rows, cols, seed, expected);
 
-    snprintf(running, sizeof running, "scalar %s %s, seed %llu, %zu x %zu", k->name, s->group->name,
+    snprintf(running, sizeof running, "%s %s %s, seed %llu, %zu x %zu", s->reference, k->name, s->group->name,
              (unsigned long long)seed, rows, cols);
-    CHECK(lnorm_set_isa("scalar") == LNORM_OK);
+    CHECK(lnorm_set_isa(s->reference) == LNORM_OK);
     CHECK(run_forward(k, &problem, expected) == LNORM_OK);
-    CHECK(run_backward(k, &problem, expected, workspace_of(k, rows, cols)) == LNORM_OK);
+    CHECK(run_backward(k, &problem, expected, workspace_of(k, rows, cols)) == status_in_build(k, BACKWARD));
     check_guards(k, s->expected, expected, &problem);
     for (int i = Y; i <= RSTD; i++) {
         s->digest[FORWARD] = digest_argument(s->digest[FORWARD], k, i, expected, rows, cols);
@@ -732,8 +759,23 @@ static void run_cases(state *s, bool small)
     }
 }
 
+/* Calls of what the build leaves out are refused. */
+static void check_refused(state *s)
+{
+    const lnorm_problem problem = problem_of(s->kind, 6, 64, 0.0);
+    void *a[ALL_ARGUMENTS];
+    place_all(s->kind, s->expected, a, &problem, 0, true);
+    make_inputs(s, 6, 64, 0, a);
+    CHECK(run_forward(s->kind, &problem, a) == status_in_build(s->kind, FORWARD));
+    CHECK(run_backward(s->kind, &problem, a, 0) == status_in_build(s->kind, BACKWARD));
+}
+
 static void run_group(state *s)
 {
+    if (status_in_build(s->kind, FORWARD) != LNORM_OK) {
+        check_refused(s);
+        s->skips = true;
+    }
     for (int direction = FORWARD; direction < DIRECTIONS; direction++) {
         s->digest[direction] = 0xcbf29ce484222325u;
     }
@@ -801,7 +843,7 @@ int main(int argc, char **argv)
 #endif
     printf("instruction sets:");
     for (size_t i = 0; lnorm_available_isa(i); i++) {
-        s.isas[i] = lnorm_available_isa(i);
+        s.isas[i] = s.reference = lnorm_available_isa(i);
         printf(" %s", s.isas[i]);
     }
     printf("\n");
