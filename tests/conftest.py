@@ -1,5 +1,6 @@
 """Fixtures of the test suite."""
 
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from commands import ROOT, run
+from filelock import FileLock
 
 import pyln
 
@@ -43,12 +45,18 @@ def rng() -> np.random.Generator:
 
 @pytest.fixture(scope="session")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Install the C library and move the prefix: nothing in it may depend on where it was."""
-    work = tmp_path_factory.mktemp("install")
-    run(
-        *("cmake", "-S", ROOT, "-B", work / "build", f"-DCMAKE_INSTALL_PREFIX={work / 'first'}"),
-        *("-DCMAKE_BUILD_TYPE=Release", "-DLNORM_BUILD_TESTS=OFF", "-DCMAKE_INSTALL_LIBDIR=lib"),
-    )
-    run("cmake", "--build", work / "build", "--parallel", "2")
-    run("cmake", "--install", work / "build")
-    return (work / "first").rename(work / "moved")
+    """Install the C library, once for all workers, and move the prefix: nothing in it may depend on where it was."""
+    work = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        work = work.parent
+    prefix = work / "installed"
+    with FileLock(work / "installing"):
+        if not prefix.exists():
+            run(
+                *("cmake", "-S", ROOT, "-B", work / "build", f"-DCMAKE_INSTALL_PREFIX={work / 'first'}"),
+                *("-DCMAKE_BUILD_TYPE=Release", "-DLNORM_BUILD_TESTS=OFF", "-DCMAKE_INSTALL_LIBDIR=lib"),
+            )
+            run("cmake", "--build", work / "build", "--parallel", "2")
+            run("cmake", "--install", work / "build")
+            (work / "first").rename(prefix)
+    return prefix

@@ -41,6 +41,30 @@ def test_build(tmp_path: Path, number: int, build: str) -> None:
     assert printed.startswith("instruction sets: scalar\n") == ("SCALAR" not in BUILDS[build])
 
 
+@pytest.mark.skipif(not shutil.which("cc"), reason="building lnorm.c needs a C compiler named cc")
+def test_small(installed: Path, tmp_path: Path) -> None:
+    """--small: lnorm_forward_f32, here under another name, gives the bits and statuses of the library's."""
+    run(sys.executable, SCRIPT, tmp_path, "--small")
+    compile_c = ["cc", "-std=c11", "-Os", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror", f"-I{tmp_path}"]
+    rename = "-Dlnorm_forward_f32=lnorm_small_forward_f32"
+    run(*compile_c, rename, "-c", tmp_path / "lnorm.c", "-o", tmp_path / "small.o")
+    test, library = ROOT / "tests" / "c" / "small_test.c", installed / "lib" / "liblnorm.a"
+    run(*compile_c, test, tmp_path / "small.o", library, "-lm", "-o", tmp_path / "test")
+    assert ", 0 failed" in run(tmp_path / "test")
+
+
+@pytest.mark.skipif(not shutil.which("cmake"), reason="CMake's way needs cmake")
+def test_cmake(tmp_path: Path) -> None:
+    options = ["-DLNORM_BUILD_TESTS=OFF", "-DLNORM_WITHOUT=AVX2;AVX512;NEON;F64;F16;BF16;BACKWARD"]
+    run("cmake", "-S", ROOT, "-B", tmp_path, "-DCMAKE_BUILD_TYPE=Debug", "-DCMAKE_C_FLAGS=-O1", *options)
+    run("cmake", "--build", tmp_path, "--target", "lnorm_shared")
+    names = run("nm", tmp_path / "liblnorm.so")
+    assert " T lnorm_forward_f64\n" in names and "forward_f32_scalar" in names and "forward_f64_scalar" not in names
+    command = ["cmake", "-S", ROOT, "-B", tmp_path, "-DLNORM_WITHOUT=F8"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode != 0 and "has no part F8" in done.stderr
+
+
 def test_unknown_part(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, SCRIPT, tmp_path, "--without", "f8"], capture_output=True, text=True)
     assert done.returncode == 2 and "'f8'" in done.stderr and "bf16" in done.stderr and not list(tmp_path.iterdir())
