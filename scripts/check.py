@@ -64,7 +64,7 @@ def firmware(board: str, flags: str) -> Target:
     )
 
 
-BOARD = "tests/firmware/board.ld"
+BOARD = "examples/firmware/board.ld"
 SEMIHOSTING = "-nographic -monitor none -serial none -semihosting-config enable=on,target=native"
 WASM = f"{PYTHON} tests/wasm/run.py"
 
@@ -148,7 +148,10 @@ def build(name: str, target: Target) -> None:
         commands["cpu"] = [*compiler, "-c", f"{simde}/cpu.c"]
         commands["isa_avx512"] += f"-I{simde} -mavx2 -mfma -mf16c -ffp-contract=off -Wno-psabi".split()
     if BOARD in target.compiler:
-        commands["start"] = [*compiler, "-c", "tests/firmware/start.c"]
+        commands |= {
+            "start": [*compiler, "-c", "tests/firmware/start.c"],
+            "cortex_m": [*compiler, "-c", "examples/firmware/cortex_m.c"],
+        }
     directory = BUILD / name
     directory.mkdir(parents=True, exist_ok=True)
     library = [str(directory / f"{stem}.o") for stem in commands]

@@ -51,6 +51,17 @@
 #define PREFETCH(address) ((void)0)
 #endif
 
+/* Instructions, where there are such, without a C library (-ffreestanding) too. */
+#if defined(__GNUC__)
+#define ABS_F32 __builtin_fabsf
+#define SQRT_F32 __builtin_sqrtf
+#define SQRT_F64 __builtin_sqrt
+#else
+#define ABS_F32 fabsf
+#define SQRT_F32 sqrtf
+#define SQRT_F64 sqrt
+#endif
+
 /* Before a for: a loop that stays one, so that what is in its registers stays there. */
 #if defined(__clang__)
 #define ROLLED _Pragma("clang loop unroll(disable)")

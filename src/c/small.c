@@ -86,7 +86,10 @@ static void sum_lanes(struct sums waiting[LEVELS], const struct row *row)
 {
     for (size_t k = 0; k < LANES_OF_ORDER; k++) {
         size_t level = 0;
-        struct sums all = {{{0, 0}, {0, 0}}};
+        struct sums all;
+        for (int q = 0; q < QUANTITIES; q++) { /* not an initializer, which may call memset */
+            all.of[q].sum = all.of[q].lost = 0;
+        }
         for (size_t v = 0; v * LANES_OF_ORDER < row->cols; v += STEP_VECS * BLOCK_STEPS) {
             float block[2][QUANTITIES];
             sum_block(block, row, lane_at(k), v);
@@ -143,7 +146,7 @@ static float choose_scale(const struct row *row, float eps)
 {
     float largest = 0, scale = 1;
     for (size_t i = 0; i < row->cols; i++) {
-        const float a = row->x[i] < 0 ? -row->x[i] : row->x[i];
+        const float a = ABS_F32(row->x[i]);
         if (!(a <= FLT_MAX)) {
             return 1;
         }
@@ -185,6 +188,22 @@ static void find_statistics(struct REALED(moments) * m, struct row *row, float e
     }
 }
 
+/* One row; statistics are its mean and rstd. */
+static void normalize(const float *x, size_t cols, const float *gamma, const float *beta, float eps, float *y,
+                      float statistics[2])
+{
+    struct REALED(moments) m;
+    struct row row = {x, cols, 1, 0};
+    find_statistics(&m, &row, eps);
+    statistics[0] = m.mean[0] / row.scale;
+    statistics[1] = m.rstd[0] * row.scale;
+    for (size_t i = 0; i < cols; i++) {
+        const float c = fma_f32(x[i], row.scale, -m.centre[0]);
+        const float xhat = fma_f32(c, m.rstd[0], fma_f32(c, m.rstd_lost[0], m.shift[0]));
+        y[i] = fma_f32(xhat, gamma != NULL ? gamma[i] : 1, beta != NULL ? beta[i] : -0.0f);
+    }
+}
+
 /* Whether an output, of which there are three first, overlaps another argument; but y, the first, may be x. */
 static int any_overlap(const void *const arrays[6], const size_t sizes[6])
 {
@@ -220,21 +239,15 @@ lnorm_status lnorm_forward_f32(size_t rows, size_t cols, const float *x, const f
         return LNORM_ERROR_NULL;
     }
     for (size_t r = 0; r < rows; r++, x += cols, y += cols) {
-        struct REALED(moments) m = {{NAN}, {NAN}, {0}, {0}, {0}, {0}}; /* of no elements */
-        struct row row = {x, cols, 1, 0};
+        float statistics[2] = {NAN, NAN}; /* of no elements */
         if (cols > 0) {
-            find_statistics(&m, &row, small_eps);
+            normalize(x, cols, gamma, beta, small_eps, y, statistics);
         }
         if (mean != NULL) {
-            mean[r] = m.mean[0] / row.scale;
+            mean[r] = statistics[0];
         }
         if (rstd != NULL) {
-            rstd[r] = m.rstd[0] * row.scale;
-        }
-        for (size_t i = 0; i < cols; i++) {
-            const float c = fma_f32(x[i], row.scale, -m.centre[0]);
-            const float xhat = fma_f32(c, m.rstd[0], fma_f32(c, m.rstd_lost[0], m.shift[0]));
-            y[i] = fma_f32(xhat, gamma != NULL ? gamma[i] : 1, beta != NULL ? beta[i] : -0.0f);
+            rstd[r] = statistics[1];
         }
     }
     return LNORM_OK;

@@ -37,7 +37,7 @@ static INLINE float vec_div_f32(float a, float b)
 }
 static INLINE float vec_sqrt_f32(float a)
 {
-    return sqrtf(a);
+    return SQRT_F32(a);
 }
 static INLINE float vec_if_less_f32(float a, float b, float x, float y)
 {

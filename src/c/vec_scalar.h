@@ -157,8 +157,8 @@
         return b;                                                                                                      \
     }
 
-VEC_SCALAR(float, f32, 16, fma_f32, sqrtf)
-VEC_SCALAR(double, f64, 8, fma_f64, sqrt)
+VEC_SCALAR(float, f32, 16, fma_f32, SQRT_F32)
+VEC_SCALAR(double, f64, 8, fma_f64, SQRT_F64)
 #undef VEC_SCALAR
 
 /* The 16-bit types, rounded to nearest even; NaN stays NaN, and becomes quiet. */
