@@ -4,8 +4,8 @@
 
 lnorm.c includes itself: each template of src/c is a part of it, chosen by LNORM_PART, and is read once for every
 element type and instruction set, as the templates are. So the file is hardly longer than its sources. With --small it
-is src/c/small.c and what that includes: lnorm_forward_f32 alone. --without leaves out instruction sets, element types
-and operations; src/c/parts.h has the names, and what a call of them returns then.
+is src/c/small.c and what that includes: lnorm_forward_f32 and its 8-bit output alone. --without leaves out instruction
+sets, element types and operations; src/c/parts.h has the names, and what a call of them returns then.
 """
 
 from __future__ import annotations
@@ -97,6 +97,11 @@ def parts() -> list[str]:
     return [name.lower() for name in re.findall(r"#define LNORM_WITHOUT_(\w+) 0", text_of("parts.h"))]
 
 
+def definitions(without: list[str]) -> str:
+    """Return what leaves parts out."""
+    return "".join(f"#define LNORM_WITHOUT_{part.upper()} 1\n" for part in without) + ("\n" if without else "")
+
+
 def beginning(contents: str) -> str:
     """Return the comment on top."""
     version = re.search(r'LNORM_VERSION_STRING "(.*)"', HEADER.read_text())
@@ -104,17 +109,18 @@ def beginning(contents: str) -> str:
     return BEGIN.format(contents=contents, version=version[1] if version else "", license=license_text)
 
 
-def small_file() -> str:
+def small_file(without: list[str]) -> str:
     """Return lnorm.c with nothing but small.c in it."""
-    include = f'#define LNORM_SMALL 1\n#include "{HEADER.name}"\n\n'
-    return beginning("lnorm_forward_f32 alone") + include + expand("small.c", set(), in_parts=False)
+    contents = "lnorm_forward_f32" + ("" if without else " and lnorm_quantized_forward")
+    include = f'#define LNORM_SMALL 1\n{definitions(without)}#include "{HEADER.name}"\n\n'
+    return beginning(f"{contents} alone") + include + expand("small.c", set(), in_parts=False)
 
 
 def single_file(without: list[str]) -> str:
     """Return lnorm.c without some parts."""
     seen: set[str] = set()
     text = beginning(f"All but {', '.join(without)}" if without else "The whole library") + "#ifndef LNORM_PART\n\n"
-    text += "".join(f"#define LNORM_WITHOUT_{part.upper()} 1\n" for part in without) + ("\n" if without else "")
+    text += definitions(without)
     text += f'#ifndef LNORM_FILE\n#define LNORM_FILE "lnorm.c" /* this file */\n#endif\n\n#include "{HEADER.name}"\n\n'
     for path in sorted(set(SOURCES.glob("*.c")) - {SOURCES / "small.c"}):
         text += f"/* ======== {path.name} ======== */\n\n"
@@ -132,16 +138,18 @@ def main() -> None:
     """Write the two files."""
     parser = argparse.ArgumentParser(description=main.__doc__, epilog=f"parts: {' '.join(parts())}")
     parser.add_argument("folder", nargs="?", type=Path, default=Path(), help="where to (default: here)")
-    parser.add_argument("--small", action="store_true", help="lnorm_forward_f32 alone, in 2 kB of code")
+    parser.add_argument(
+        "--small", action="store_true", help="lnorm_forward_f32 alone, in 2 kB of code, and its 8-bit output"
+    )
     parser.add_argument(
         "--without", action="append", choices=parts(), default=[], metavar="PART", help="leave out; may be repeated"
     )
     given = parser.parse_args()
-    if given.small and given.without:
-        parser.error("--small leaves out all that --without could name")
+    if given.small and given.without not in ([], ["quantized"]):
+        parser.error(f"of what --small has, quantized alone can be left out; got {' '.join(given.without)}")
     folder: Path = given.folder
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "lnorm.c").write_text(small_file() if given.small else single_file(given.without))
+    (folder / "lnorm.c").write_text(small_file(given.without) if given.small else single_file(given.without))
     shutil.copyfile(HEADER, folder / HEADER.name)
 
 

@@ -43,14 +43,17 @@ def test_build(tmp_path: Path, number: int, build: str) -> None:
 
 @pytest.mark.skipif(not shutil.which("cc"), reason="building lnorm.c needs a C compiler named cc")
 def test_small(installed: Path, tmp_path: Path) -> None:
-    """--small: lnorm_forward_f32, here under another name, gives the bits and statuses of the library's."""
+    """--small: both functions, here under other names, give the bits and statuses of the library's."""
     run(sys.executable, SCRIPT, tmp_path, "--small")
     compile_c = ["cc", "-std=c11", "-Os", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror", f"-I{tmp_path}"]
-    rename = "-Dlnorm_forward_f32=lnorm_small_forward_f32"
-    run(*compile_c, rename, "-c", tmp_path / "lnorm.c", "-o", tmp_path / "small.o")
+    rename = [f"-Dlnorm_{name}=lnorm_small_{name}" for name in ("forward_f32", "quantized_forward")]
+    run(*compile_c, *rename, "-c", tmp_path / "lnorm.c", "-o", tmp_path / "small.o")
     test, library = ROOT / "tests" / "c" / "small_test.c", installed / "lib" / "liblnorm.a"
     run(*compile_c, test, tmp_path / "small.o", library, "-lm", "-o", tmp_path / "test")
     assert ", 0 failed" in run(tmp_path / "test")
+    run(sys.executable, SCRIPT, tmp_path, "--small", "--without", "quantized")
+    run(*compile_c, "-c", tmp_path / "lnorm.c", "-o", tmp_path / "smaller.o")
+    assert re.findall(r" T (\w+)", run("nm", tmp_path / "smaller.o")) == ["lnorm_forward_f32"]
 
 
 @pytest.mark.skipif(not shutil.which("cmake"), reason="CMake's way needs cmake")

@@ -243,10 +243,13 @@ static NOINLINE void TYPED(normalize_staged_row)(const struct lnorm_forward_args
     struct REALED(sink) y = REALED(row_sink)(&args->y, row, args->inner, stage->y);
     y.plain &= !args->round_steps; /* whole vectors are rounded */
     const int quantized = lnorm_is_quantized(y.type);
+    const int dynamic = quantized && args->dynamic_scale;
+    REAL *const scale_out = dynamic ? (REAL *)args->scale + row : NULL;
+    int32_t *const zero_point_out = dynamic && args->zero_point != NULL ? args->zero_point + row : NULL;
     struct REALED(quantizer) to;
-    REALED(begin_quantizer)(&to, args);
+    REALED(begin_quantizer)(&to, y.type, dynamic ? NULL : args->scale, args->zero_point);
     /* Where the scale depends on all of y, a long row's y is computed twice. */
-    const int keeps = cols <= KEPT_BLOCKS * BLOCK, passes = quantized && args->dynamic_scale ? 2 : 1;
+    const int keeps = cols <= KEPT_BLOCKS * BLOCK, passes = dynamic ? 2 : 1;
     for (int p = 1; p <= passes; p++) {
         for (size_t i = 0; i < cols; i += BLOCK) {
             const size_t n = cols - i < BLOCK ? cols - i : BLOCK;
@@ -263,7 +266,7 @@ static NOINLINE void TYPED(normalize_staged_row)(const struct lnorm_forward_args
             }
         }
         if (p < passes) {
-            REALED(finish_range)(&to, args, row);
+            REALED(finish_range)(&to, y.type, scale_out, zero_point_out);
         }
     }
 }

@@ -1,6 +1,7 @@
 /* Entry points: check the arguments, split the work, call the table. */
 #include <math.h>
 
+#include "check_scale.h"
 #include "kernels.h"
 #include "lnorm.h"
 
@@ -655,32 +656,13 @@ lnorm_status lnorm_add_forward(const lnorm_problem *problem, const void *x, cons
     return forward(&view, &args, &hook);
 }
 
-static lnorm_status check_scale(const struct view *view, const void *scale, const int32_t *zero_point)
-{
-    const int is_signed = view->y == LNORM_I8, dynamic = (view->flags & LNORM_DYNAMIC_SCALE) != 0;
-    if (view->rows != 0 && (scale == NULL || (dynamic && !is_signed && zero_point == NULL))) {
-        return LNORM_ERROR_NULL;
-    }
-    if (dynamic) {
-        return is_signed && zero_point != NULL ? LNORM_ERROR_SCALE : LNORM_OK;
-    }
-    if (scale != NULL) {
-        const double value = view->real == LNORM_F64 ? *(const double *)scale : (double)*(const float *)scale;
-        if (!(value > 0 && value <= DBL_MAX)) {
-            return LNORM_ERROR_SCALE;
-        }
-    }
-    const int32_t least = is_signed ? -128 : 0;
-    return zero_point == NULL || (*zero_point >= least && *zero_point <= least + 255) ? LNORM_OK : LNORM_ERROR_SCALE;
-}
-
 lnorm_status lnorm_quantized_forward(const lnorm_problem *problem, const void *x, const void *gamma, const void *beta,
                                      void *y, void *scale, int32_t *zero_point, void *mean, void *rstd)
 {
     struct view view;
     lnorm_status status = LNORM_WITHOUT_QUANTIZED ? LNORM_ERROR_OPERATION : view_problem(problem, 1, &view);
     if (status == LNORM_OK) {
-        status = check_scale(&view, scale, zero_point);
+        status = check_scale(view.y, view.real, view.flags, view.rows, scale, zero_point);
     }
     if (status != LNORM_OK) {
         return status;

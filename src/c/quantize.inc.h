@@ -1,6 +1,6 @@
 /* y as integers of 8 bits: saturate(round(y / scale) + zero_point), rounded to nearest even.
- * Parameters: as lane_sums.inc.h, which comes before, and REAL_ROUNDER, 1.5 times the number from which on REAL has no
- * fraction: added to a small number, it leaves it rounded in its lowest bits.
+ * Parameters: as lane_sums.inc.h, BLOCK, the most elements of a call, and REAL_ROUNDER, 1.5 times the number from which
+ * on REAL has no fraction: added to a small number, it leaves it rounded in its lowest bits.
  */
 
 /* Blocks of y that are kept until the scale is known. */
@@ -20,12 +20,13 @@ static INLINE void REALED(set_scale)(struct REALED(quantizer) * to, int type, RE
     to->most = (REAL)((type == LNORM_I8 ? 127 : 255) - zero_point);
 }
 
-static INLINE void REALED(begin_quantizer)(struct REALED(quantizer) * to, const struct lnorm_forward_args *args)
+/* scale is NULL where it is to be found from y, of which nothing was seen yet. */
+static INLINE void REALED(begin_quantizer)(struct REALED(quantizer) * to, int type, const REAL *scale,
+                                           const int32_t *zero_point)
 {
     to->lowest = to->highest = vec_set1(0);
-    if (lnorm_is_quantized(args->y.type) && !args->dynamic_scale) {
-        REALED(set_scale)
-        (to, args->y.type, ((const REAL *)args->scale)[0], args->zero_point != NULL ? args->zero_point[0] : 0);
+    if (scale != NULL) {
+        REALED(set_scale)(to, type, *scale, zero_point != NULL ? *zero_point : 0);
     }
 }
 
@@ -47,9 +48,9 @@ static NOINLINE void REALED(extend_range)(struct REALED(quantizer) * to, const R
     to->highest = highest;
 }
 
-/* The scale of a row whose range is known; it is written where the caller wants it. */
-static NOINLINE void REALED(finish_range)(struct REALED(quantizer) * to, const struct lnorm_forward_args *args,
-                                          size_t row)
+/* The scale of a row whose range is known, and for LNORM_U8 its zero point, which are written too. */
+static NOINLINE void REALED(finish_range)(struct REALED(quantizer) * to, int type, REAL *scale_out,
+                                          int32_t *zero_point_out)
 {
     REAL lowest[LANES], highest[LANES], scale;
     vec_store(lowest, to->lowest);
@@ -58,7 +59,7 @@ static NOINLINE void REALED(finish_range)(struct REALED(quantizer) * to, const s
         lowest[0] = lowest[i] < lowest[0] ? lowest[i] : lowest[0];
         highest[0] = highest[i] > highest[0] ? highest[i] : highest[0];
     }
-    const int is_signed = args->y.type == LNORM_I8;
+    const int is_signed = type == LNORM_I8;
     if (is_signed) {
         scale = (highest[0] > -lowest[0] ? highest[0] : -lowest[0]) / 127;
     } else {
@@ -69,10 +70,10 @@ static NOINLINE void REALED(finish_range)(struct REALED(quantizer) * to, const s
     if (!is_signed) {
         const REAL quotient = -lowest[0] / scale; /* from 0 to 255, but for infinities */
         zero_point = quotient <= 255 ? (int32_t)((quotient + REAL_ROUNDER) - REAL_ROUNDER) : 255;
-        args->zero_point[row] = zero_point;
+        *zero_point_out = zero_point;
     }
-    ((REAL *)args->scale)[row] = scale;
-    REALED(set_scale)(to, args->y.type, scale, zero_point);
+    *scale_out = scale;
+    REALED(set_scale)(to, type, scale, zero_point);
 }
 
 /* n elements, at most a block; whole vectors of y are read. */

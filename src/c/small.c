@@ -1,17 +1,20 @@
-/* LNORM_SMALL: lnorm_forward_f32 and nothing else, for machines of a few kilobytes. The order of the sums is that of
- * lane_sums.inc.h, and so are the bits; but the lanes are walked one after the other, and no array of sums is kept.
- * That reads a row sixteen times, which costs little where there is no cache to miss.
+/* LNORM_SMALL: lnorm_forward_f32 and lnorm_quantized_forward of such rows, for machines of a few kilobytes. The order
+ * of the sums is that of lane_sums.inc.h, and so are the bits; but the lanes are walked one after the other, and no
+ * array of sums is kept. That reads a row sixteen times, which costs little where there is no cache to miss.
  */
 #include "compiler.h"
 
 #if LNORM_SMALL
-#include "lnorm.h"
+#include "kernels.h"
 
 #define ISA small
 #define REAL_NAME f32
 #define REAL float
 #define REAL_TINY 0x1p-96f
 #define REAL_MAX FLT_MAX
+#define REAL_BITS uint32_t
+#define REAL_ROUNDER 0x1.8p23f
+#define BLOCK 1
 #define KERNEL_INLINE inline
 #define LANES 1
 #include "names.h"
@@ -20,6 +23,11 @@
 #include "two_parts.inc.h"
 
 #include "statistics.inc.h"
+
+#if !LNORM_WITHOUT_QUANTIZED
+#include "check_scale.h"
+#include "quantize.inc.h"
+#endif
 
 enum { LANES_OF_ORDER = 16, LEVELS = 5, SAMPLES_OF_LONG_ROW = 8 };
 
@@ -68,10 +76,7 @@ static void sum_block(float parts[2][QUANTITIES], const struct row *row, size_t 
 
 /* The lanes in the order in which they meet: each with the one 8 further on, those sums with the ones 4 further on ...
  */
-static size_t lane_at(size_t k)
-{
-    return (k & 1) << 3 | (k & 2) << 1 | (k & 4) >> 1 | k >> 3;
-}
+static const unsigned char lane_at[LANES_OF_ORDER] = {0, 8, 4, 12, 2, 10, 6, 14, 1, 9, 5, 13, 3, 11, 7, 15};
 
 static void add_sums(struct sums *to, const struct sums *of)
 {
@@ -92,7 +97,7 @@ static void sum_lanes(struct sums waiting[LEVELS], const struct row *row)
         }
         for (size_t v = 0; v * LANES_OF_ORDER < row->cols; v += STEP_VECS * BLOCK_STEPS) {
             float block[2][QUANTITIES];
-            sum_block(block, row, lane_at(k), v);
+            sum_block(block, row, lane_at[k], v);
             add_sums(&all, &(const struct sums){{{block[0][SQUARE], 0}, {block[0][C], 0}}});
         }
         for (; (k >> level & 1) != 0; level++) {
@@ -130,8 +135,8 @@ static float guess_mean(const struct row *row)
     for (size_t k = 0; k < LANES_OF_ORDER; k++) {
         size_t level = 0;
         float sum = 0;
-        for (size_t sample = 0; sample < samples && lane_at(k) < n; sample++) {
-            sum = fma_f32(row->x[sample * apart + lane_at(k)], row->scale, sum);
+        for (size_t sample = 0; sample < samples && lane_at[k] < n; sample++) {
+            sum = fma_f32(row->x[sample * apart + lane_at[k]], row->scale, sum);
         }
         for (; (k >> level & 1) != 0; level++) {
             sum = waiting[level] + sum;
@@ -188,70 +193,144 @@ static void find_statistics(struct REALED(moments) * m, struct row *row, float e
     }
 }
 
-/* One row; statistics are its mean and rstd. */
-static void normalize(const float *x, size_t cols, const float *gamma, const float *beta, float eps, float *y,
-                      float statistics[2])
+static float normalized(const struct row *row, const struct REALED(moments) * m, const float *gamma, const float *beta,
+                        size_t i)
 {
-    struct REALED(moments) m;
-    struct row row = {x, cols, 1, 0};
-    find_statistics(&m, &row, eps);
-    statistics[0] = m.mean[0] / row.scale;
-    statistics[1] = m.rstd[0] * row.scale;
-    for (size_t i = 0; i < cols; i++) {
-        const float c = fma_f32(x[i], row.scale, -m.centre[0]);
-        const float xhat = fma_f32(c, m.rstd[0], fma_f32(c, m.rstd_lost[0], m.shift[0]));
-        y[i] = fma_f32(xhat, gamma != NULL ? gamma[i] : 1, beta != NULL ? beta[i] : -0.0f);
+    const float c = fma_f32(row->x[i], row->scale, -m->centre[0]);
+    const float xhat = fma_f32(c, m->rstd[0], fma_f32(c, m->rstd_lost[0], m->shift[0]));
+    return fma_f32(xhat, gamma != NULL ? gamma[i] : 1, beta != NULL ? beta[i] : -0.0f);
+}
+
+static void write_statistics(const struct REALED(moments) * m, const struct row *row, size_t r, float *mean,
+                             float *rstd)
+{
+    if (mean != NULL) {
+        mean[r] = m->mean[0] / row->scale;
+    }
+    if (rstd != NULL) {
+        rstd[r] = m->rstd[0] * row->scale;
     }
 }
 
-/* Whether an output, of which there are three first, overlaps another argument; but y, the first, may be x. */
-static int any_overlap(const void *const arrays[6], const size_t sizes[6])
+/* Of all arguments, the outputs come first, y before the others, and x after them. */
+static lnorm_status check(const void *const all[], const size_t bytes[], int outputs, int count, int y_may_be_x,
+                          double eps, float small_eps)
 {
-    for (int i = 0; i < 3; i++) {
-        for (int j = i + 1; j < 6; j++) {
-            const uintptr_t a = (uintptr_t)arrays[i], b = (uintptr_t)arrays[j];
-            if (a < b + sizes[j] && b < a + sizes[i] && a != 0 && b != 0 && !(i == 0 && j == 3 && a == b)) {
-                return 1;
+    if (bits_of_double(eps) > 0x8000000000000000u || !(small_eps <= FLT_MAX)) { /* negative, or not finite */
+        return LNORM_ERROR_EPS;
+    }
+    for (int i = 0; i < outputs; i++) {
+        for (int j = i + 1; j < count; j++) {
+            const uintptr_t a = (uintptr_t)all[i], b = (uintptr_t)all[j];
+            const int in_place = y_may_be_x && i == 0 && j == outputs && a == b;
+            if (a < b + bytes[j] && b < a + bytes[i] && a != 0 && b != 0 && !in_place) {
+                return LNORM_ERROR_OVERLAP;
             }
         }
     }
-    return 0;
+    return bytes[0] > 0 && (all[0] == NULL || all[outputs] == NULL) ? LNORM_ERROR_NULL : LNORM_OK;
+}
+
+static int fits(size_t rows, size_t cols)
+{
+    const size_t most = PTRDIFF_MAX / sizeof(float);
+    return cols <= most && rows <= most / (cols > 0 ? cols : 1);
 }
 
 lnorm_status lnorm_forward_f32(size_t rows, size_t cols, const float *x, const float *gamma, const float *beta,
                                double eps, float *y, float *mean, float *rstd)
 {
-    const size_t most = PTRDIFF_MAX / sizeof(float), row_bytes = rows * sizeof(float), col_bytes = cols * sizeof(float);
-    const size_t bytes = row_bytes * cols;
-    const uint64_t eps_bits = bits_of_double(eps);
+    const size_t row_bytes = rows * sizeof(float), col_bytes = cols * sizeof(float), bytes = row_bytes * cols;
     const float small_eps = (float)eps;
-    if (cols > most || rows > most / (cols > 0 ? cols : 1)) {
+    const void *const all[] = {y, mean, rstd, x, gamma, beta};
+    const size_t sizes[] = {bytes, row_bytes, row_bytes, bytes, col_bytes, col_bytes};
+    const lnorm_status status = fits(rows, cols) ? check(all, sizes, 3, 6, 1, eps, small_eps) : LNORM_ERROR_SIZE;
+    for (size_t r = 0; status == LNORM_OK && r < rows; r++, x += cols, y += cols) {
+        struct REALED(moments) m;
+        struct row row = {x, cols, 1, 0};
+        find_statistics(&m, &row, small_eps);
+        write_statistics(&m, &row, r, mean, rstd);
+        for (size_t i = 0; i < cols; i++) {
+            y[i] = normalized(&row, &m, gamma, beta, i);
+        }
+    }
+    return status;
+}
+
+#if !LNORM_WITHOUT_QUANTIZED
+/* What the small build knows of a problem: rows of float32 without gaps. */
+static lnorm_status check_problem(const lnorm_problem *p)
+{
+    if (p == NULL || p->struct_size != sizeof *p) {
+        return LNORM_ERROR_STRUCT;
+    }
+    if (p->operation != LNORM_LAYER_NORM) {
+        return LNORM_ERROR_OPERATION;
+    }
+    if ((p->x_type != LNORM_F32 && p->x_type != LNORM_TYPE_DEFAULT) || !lnorm_is_quantized(p->y_type) ||
+        (p->param_type != LNORM_F32 && p->param_type != LNORM_TYPE_DEFAULT)) {
+        return LNORM_ERROR_TYPE;
+    }
+    if ((p->flags & ~LNORM_DYNAMIC_SCALE) != 0 || p->reserved != 0) {
+        return LNORM_ERROR_FLAGS;
+    }
+    if ((p->inner | 1) != 1) {
+        return LNORM_ERROR_INNER;
+    }
+    if (p->outer < 0 || p->norm < 0 || p->outer > PTRDIFF_MAX || p->norm > PTRDIFF_MAX ||
+        !fits((size_t)p->outer, (size_t)p->norm)) {
         return LNORM_ERROR_SIZE;
     }
-    if (eps_bits > 0x8000000000000000u || !(small_eps <= FLT_MAX)) { /* negative, or not finite */
-        return LNORM_ERROR_EPS;
+    if ((p->x_stride != 0 && p->x_stride != p->norm) || (p->y_stride != 0 && p->y_stride != p->norm) ||
+        (p->x_norm_stride | 1) != 1 || (p->y_norm_stride | 1) != 1) {
+        return LNORM_ERROR_STRIDE;
     }
-    if (any_overlap((const void *const[]){y, mean, rstd, x, gamma, beta},
-                    (const size_t[]){bytes, row_bytes, row_bytes, bytes, col_bytes, col_bytes})) {
-        return LNORM_ERROR_OVERLAP;
-    }
-    if (bytes > 0 && (x == NULL || y == NULL)) {
-        return LNORM_ERROR_NULL;
-    }
-    for (size_t r = 0; r < rows; r++, x += cols, y += cols) {
-        float statistics[2] = {NAN, NAN}; /* of no elements */
-        if (cols > 0) {
-            normalize(x, cols, gamma, beta, small_eps, y, statistics);
-        }
-        if (mean != NULL) {
-            mean[r] = statistics[0];
-        }
-        if (rstd != NULL) {
-            rstd[r] = statistics[1];
-        }
-    }
-    return LNORM_OK;
+    return (p->param_rows | 1) == 1 && (p->param_repeat | 1) == 1 && (p->param_run | 1) == 1 ? LNORM_OK
+                                                                                             : LNORM_ERROR_PARAMS;
 }
+
+lnorm_status lnorm_quantized_forward(const lnorm_problem *problem, const void *x, const void *gamma, const void *beta,
+                                     void *y, void *scale, int32_t *zero_point, void *mean, void *rstd)
+{
+    lnorm_status status = check_problem(problem);
+    if (status == LNORM_OK) {
+        status = check_scale(problem->y_type, LNORM_F32, problem->flags, (size_t)problem->outer, scale, zero_point);
+    }
+    if (status != LNORM_OK) {
+        return status;
+    }
+    const int type = problem->y_type, dynamic = (problem->flags & LNORM_DYNAMIC_SCALE) != 0;
+    const size_t rows = (size_t)problem->outer, cols = (size_t)problem->norm, scales = dynamic ? rows : 1;
+    const size_t row_bytes = rows * sizeof(float), col_bytes = cols * sizeof(float);
+    const void *const all[] = {y, mean, rstd, scale, zero_point, x, gamma, beta};
+    const size_t sizes[] = {rows * cols,      row_bytes, row_bytes, scales * sizeof(float), scales * sizeof(int32_t),
+                            row_bytes * cols, col_bytes, col_bytes};
+    const float eps = (float)problem->eps;
+    status = check(all, sizes, 5, 8, 0, problem->eps, eps);
+    for (size_t r = 0; status == LNORM_OK && r < rows; r++) {
+        struct REALED(moments) m;
+        struct REALED(quantizer) to;
+        struct row row = {(const float *)x + r * cols, cols, 1, 0};
+        find_statistics(&m, &row, eps);
+        write_statistics(&m, &row, r, mean, rstd);
+        REALED(begin_quantizer)(&to, type, dynamic ? NULL : scale, zero_point);
+        for (int pass = !dynamic; pass < 2; pass++) {
+            for (size_t i = 0; i < cols; i++) {
+                const float value = normalized(&row, &m, gamma, beta, i);
+                if (pass == 0) {
+                    REALED(extend_range)(&to, &value, 1);
+                } else {
+                    REALED(quantize)((uint8_t *)y + r * cols + i, 1, &to, &value, 1);
+                }
+            }
+            if (pass == 0) {
+                REALED(finish_range)(&to, type, (float *)scale + r, zero_point != NULL ? zero_point + r : NULL);
+            }
+        }
+    }
+    return status;
+}
+#endif
 
 #else
 typedef int lnorm_not_small;

@@ -1,4 +1,4 @@
-/* A vector of one lane: what the statistics need of the vocabulary, for a machine that takes one number at a time. */
+/* A vector of one lane: what small.c needs of the vocabulary, for a machine that takes one number at a time. */
 #include "fma.h"
 
 typedef float vec_f32;
@@ -10,6 +10,14 @@ static INLINE float vec_set1_f32(float a)
 static INLINE void vec_store_f32(float *p, float v)
 {
     *p = v;
+}
+static INLINE float vec_load_f32(const float *p)
+{
+    return *p;
+}
+static INLINE float vec_load_first_f32(const float *p, size_t n)
+{
+    return n > 0 ? *p : 0;
 }
 static INLINE float vec_add_f32(float a, float b)
 {
@@ -42,4 +50,12 @@ static INLINE float vec_sqrt_f32(float a)
 static INLINE float vec_if_less_f32(float a, float b, float x, float y)
 {
     return a < b ? x : y;
+}
+static INLINE float vec_min_f32(float a, float b)
+{
+    return a < b ? a : b;
+}
+static INLINE float vec_max_f32(float a, float b)
+{
+    return a > b ? a : b;
 }

@@ -1,14 +1,48 @@
-/* The small build of lnorm_forward_f32 gives the bits and the statuses of the library's. */
+/* The small build's functions give the bits and the statuses of the library's. */
 #include "test_support.h"
 
 lnorm_status lnorm_small_forward_f32(size_t rows, size_t cols, const float *x, const float *gamma, const float *beta,
                                      double eps, float *y, float *mean, float *rstd);
 
+lnorm_status lnorm_small_quantized_forward(const lnorm_problem *problem, const void *x, const void *gamma,
+                                           const void *beta, void *y, void *scale, int32_t *zero_point, void *mean,
+                                           void *rstd);
+
 enum { MOST_COLS = 70001, MOST_ROWS = 3 };
 
 typedef struct outputs {
-    float *y, mean[MOST_ROWS], rstd[MOST_ROWS];
+    float *y, mean[MOST_ROWS], rstd[MOST_ROWS], scale[MOST_ROWS];
+    int32_t zero_point[MOST_ROWS];
 } outputs;
+
+/* The same rows to 8 bits, in each of the four ways. */
+static void check_quantized(size_t rows, size_t cols, const float *x, const float *gamma, const float *beta, double eps,
+                            outputs to[2])
+{
+    for (int way = 0; way < 4; way++) {
+        lnorm_problem problem = LNORM_PROBLEM_INIT;
+        problem.outer = (int64_t)rows;
+        problem.norm = (int64_t)cols;
+        problem.eps = eps;
+        problem.y_type = way % 2 ? LNORM_I8 : LNORM_U8;
+        problem.flags = way < 2 ? LNORM_DYNAMIC_SCALE : 0;
+        for (int i = 0; i < 2; i++) {
+            int32_t *const zero_point = way == 1 ? NULL : to[i].zero_point;
+            memset(to[i].scale, 0, sizeof to[i].scale);
+            memset(to[i].zero_point, 0, sizeof to[i].zero_point);
+            if (way >= 2) {
+                to[i].scale[0] = 0.0117f;
+                to[i].zero_point[0] = way == 2 ? 131 : -3;
+            }
+            CHECK((i == 0 ? lnorm_quantized_forward : lnorm_small_quantized_forward)(
+                      &problem, x, gamma, beta, to[i].y, to[i].scale, zero_point, to[i].mean, to[i].rstd) == LNORM_OK);
+        }
+        CHECK(memcmp(to[0].y, to[1].y, rows * cols) == 0);
+        CHECK(first_difference(LNORM_F32, to[0].scale, to[1].scale, MOST_ROWS) == MOST_ROWS);
+        CHECK(memcmp(to[0].zero_point, to[1].zero_point, sizeof to[0].zero_point) == 0);
+        CHECK(first_difference(LNORM_F32, to[0].rstd, to[1].rstd, rows) == rows);
+    }
+}
 
 static bool same(const float *a, const float *b, size_t count)
 {
@@ -41,6 +75,9 @@ static void check_values(float *x, float *gamma, float *beta, outputs to[2])
         if (!CHECK(same(to[0].y, to[1].y, rows * cols) && same(to[0].mean, to[1].mean, rows) &&
                    same(to[0].rstd, to[1].rstd, rows))) {
             printf("  case %zu: %zu x %zu\n", i, rows, cols);
+        }
+        if (i % 5 == 0) {
+            check_quantized(rows, cols, x, wanted_gamma, wanted_beta, eps, to);
         }
     }
     memcpy(to[1].y, x, 7 * sizeof *x); /* in place, and without statistics */
@@ -89,6 +126,84 @@ static void check_refusals(float *x, float *gamma, float *beta, outputs *to)
     }
 }
 
+/* What both refuse, and what only the small build does. */
+static void check_quantized_refusals(float *x, const float *gamma, outputs *to)
+{
+    static const struct {
+        size_t offset;
+        int64_t value;
+        size_t size;
+        lnorm_status small; /* LNORM_OK: as the library's */
+    } changes[] = {
+#define CHANGE(member, value, small)                                                                                   \
+    {offsetof(lnorm_problem, member), value, sizeof(((lnorm_problem *)0)->member), small}
+        CHANGE(struct_size, 8, LNORM_OK),
+        CHANGE(operation, 7, LNORM_OK),
+        CHANGE(operation, LNORM_RMS_NORM, LNORM_ERROR_OPERATION),
+        CHANGE(x_type, LNORM_I8, LNORM_OK),
+        CHANGE(x_type, LNORM_F16, LNORM_ERROR_TYPE),
+        CHANGE(y_type, LNORM_F32, LNORM_OK),
+        CHANGE(param_type, LNORM_F64, LNORM_OK),
+        CHANGE(flags, 1024, LNORM_OK),
+        CHANGE(flags, LNORM_GAMMA_PLUS_ONE, LNORM_ERROR_FLAGS),
+        CHANGE(reserved, 1, LNORM_OK),
+        CHANGE(inner, -1, LNORM_OK),
+        CHANGE(inner, 2, LNORM_ERROR_INNER),
+        CHANGE(outer, -1, LNORM_OK),
+        CHANGE(norm, INT64_MAX, LNORM_OK),
+        CHANGE(x_stride, 3, LNORM_OK),
+        CHANGE(x_stride, 4, LNORM_ERROR_STRIDE),
+        CHANGE(y_stride, 1, LNORM_OK),
+        CHANGE(x_norm_stride, 2, LNORM_ERROR_STRIDE),
+        CHANGE(param_rows, 2, LNORM_ERROR_PARAMS),
+        CHANGE(param_run, 2, LNORM_OK),
+#undef CHANGE
+    };
+    for (size_t i = 0; i < sizeof changes / sizeof changes[0]; i++) {
+        lnorm_problem problem = LNORM_PROBLEM_INIT;
+        int32_t zero_point = 0;
+        problem.outer = 2;
+        problem.norm = 3;
+        problem.y_type = LNORM_I8;
+        for (size_t byte = 0; byte < changes[i].size; byte++) { /* of either endianness */
+            const int one = 1, place = *(const char *)&one ? (int)byte : (int)(changes[i].size - 1 - byte);
+            ((unsigned char *)&problem)[changes[i].offset + (size_t)place] =
+                (unsigned char)((uint64_t)changes[i].value >> (8 * byte));
+        }
+        to->scale[0] = 1;
+        const lnorm_status expected =
+            lnorm_quantized_forward(&problem, x, gamma, NULL, to->y, to->scale, &zero_point, NULL, NULL);
+        const lnorm_status got =
+            lnorm_small_quantized_forward(&problem, x, gamma, NULL, to->y, to->scale, &zero_point, NULL, NULL);
+        if (!CHECK(got == (changes[i].small != LNORM_OK ? changes[i].small : expected))) {
+            printf("  change %zu: got %d, the library %d\n", i, got, expected);
+        }
+    }
+    lnorm_problem problem = LNORM_PROBLEM_INIT;
+    problem.outer = 2;
+    problem.norm = 3;
+    problem.y_type = LNORM_I8;
+    const struct {
+        void *x, *y, *scale;
+        int32_t zero_point;
+    } calls[] = {{x, x, to->scale, 0}, /* the elements are not as large */
+                 {x, to->y, to->y, 0},
+                 {x, to->y, NULL, 0},
+                 {NULL, to->y, to->scale, 0},
+                 {x, to->y, to->scale, 128}};
+    for (size_t i = 0; i < sizeof calls / sizeof calls[0]; i++) {
+        int32_t zero_point = calls[i].zero_point;
+        to->scale[0] = to->y[0] = 1;
+        const lnorm_status expected = lnorm_quantized_forward(&problem, calls[i].x, gamma, NULL, calls[i].y,
+                                                              calls[i].scale, &zero_point, NULL, NULL);
+        const lnorm_status got = lnorm_small_quantized_forward(&problem, calls[i].x, gamma, NULL, calls[i].y,
+                                                               calls[i].scale, &zero_point, NULL, NULL);
+        if (!CHECK(got == expected && got != LNORM_OK)) {
+            printf("  call %zu: got %d, the library %d\n", i, got, expected);
+        }
+    }
+}
+
 int main(void)
 {
     const size_t bytes = (size_t)MOST_ROWS * MOST_COLS * sizeof(float);
@@ -101,6 +216,7 @@ int main(void)
     fill_values(LNORM_F32, beta, MOST_COLS, 0.0, 1.0, &random);
     check_values(x, gamma, beta, to);
     check_refusals(x + 6, gamma, beta, &to[0]);
+    check_quantized_refusals(x, gamma, &to[0]);
     free(x);
     free(gamma);
     free(beta);
