@@ -1,4 +1,4 @@
-/* From reset to run() on a Cortex-M with an FPU, under a debugger or qemu: output and exit go by semihosting. */
+/* From reset to run() on a Cortex-M, under a debugger or qemu: output and exit go by semihosting. */
 #include <stddef.h>
 #include <stdint.h>
 
@@ -80,7 +80,8 @@ static void leave(int result)
 
 static void reset(void)
 {
-    *(volatile uint32_t *)0xe000ed88 |= 0xfu << 20; /* CPACR: turn the FPU, and with it the vector unit, on */
+    *(volatile uint32_t *)0xe000ed88 |=
+        0xfu << 20; /* CPACR: turn the FPU, where there is one, and with it the vector unit, on */
     __asm__ volatile("dsb\n\tisb" ::: "memory");
     leave(run());
 }
