@@ -1,12 +1,13 @@
-// lnorm in C++17, header only: arguments that know their element type and size, errors as exceptions or as statuses,
-// threads. What is computed, and what each argument is, says lnorm.h; arguments have the names and the order that they
-// have there.
-//
-//     lnorm::norm<float> norm(rows, cols);
-//     norm.eps(1e-5).forward(x, gamma, beta, y);
-//
-// Element types are float, double, lnorm::f16 and lnorm::bf16 (and std::float16_t, std::bfloat16_t where there are
-// such). An argument is a view: a pointer and a size, anything that has data() and size(), or nullptr where absent.
+/// @file
+/// lnorm in C++17, header only: arguments that know their element type and size, errors as exceptions or as statuses,
+/// threads. What is computed, and what each argument is, says lnorm.h; arguments have the names and the order that they
+/// have there.
+///
+///     lnorm::norm<float> norm(rows, cols);
+///     norm.eps(1e-5).forward(x, gamma, beta, y);
+///
+/// Element types are float, double, lnorm::f16 and lnorm::bf16 (and std::float16_t, std::bfloat16_t where there are
+/// such). An argument is a view: a pointer and a size, anything that has data() and size(), or nullptr where absent.
 #ifndef LNORM_HPP
 #define LNORM_HPP
 
@@ -29,42 +30,53 @@
 
 #include "lnorm.h"
 
+/// lnorm in C++17.
 namespace lnorm
 {
 
 // ---- Element types ----
 
-struct f16 { // IEEE 754 binary16
-    std::uint16_t bits;
+/// IEEE 754 binary16.
+struct f16 {
+    std::uint16_t bits; ///< sign, 5 of the exponent, 10 of the fraction
 };
-struct bf16 { // the upper half of a float
-    std::uint16_t bits;
+/// The upper half of a float.
+struct bf16 {
+    std::uint16_t bits; ///< sign, 8 of the exponent, 7 of the fraction
 };
 
-// The C type's code, and the type of the arithmetic: of mean, rstd, dgamma, dbeta, moments and the workspace.
+/// What element says of a type.
 template <lnorm_type Type, class Real> struct element_of {
-    static constexpr lnorm_type type = Type;
-    using real = Real;
+    static constexpr lnorm_type type = Type; ///< the C type's code
+    using real = Real; ///< the type of the arithmetic: of mean, rstd, dgamma, dbeta, moments and the workspace
 };
+/// The types that elements may have: those for which this is defined.
 template <class T> struct element;
+/// float, computed in float
 template <> struct element<float> : element_of<LNORM_F32, float> {
 };
+/// double, computed in double
 template <> struct element<double> : element_of<LNORM_F64, double> {
 };
+/// binary16, computed in float
 template <> struct element<f16> : element_of<LNORM_F16, float> {
 };
+/// bfloat16, computed in float
 template <> struct element<bf16> : element_of<LNORM_BF16, float> {
 };
-// These two only as y of quantized_forward.
+/// only as y of quantized_forward
 template <> struct element<std::int8_t> : element_of<LNORM_I8, void> {
 };
+/// only as y of quantized_forward
 template <> struct element<std::uint8_t> : element_of<LNORM_U8, void> {
 };
 #ifdef __STDCPP_FLOAT16_T__
+/// C++23's binary16
 template <> struct element<std::float16_t> : element<f16> {
 };
 #endif
 #ifdef __STDCPP_BFLOAT16_T__
+/// C++23's bfloat16
 template <> struct element<std::bfloat16_t> : element<bf16> {
 };
 #endif
@@ -72,13 +84,15 @@ template <> struct element<std::bfloat16_t> : element<bf16> {
 // ---- Errors ----
 
 #if defined(__cpp_exceptions) || defined(_CPPUNWIND)
-// What a call throws: the status, and a sentence.
+/// What a call throws: the status, and a sentence.
 class error : public std::invalid_argument
 {
   public:
+    /// What went wrong, in numbers and in words.
     error(lnorm_status status, const std::string &text) : std::invalid_argument("lnorm: " + text), status_(status)
     {
     }
+    /// As the C function returned it.
     lnorm_status status() const noexcept
     {
         return status_;
@@ -88,14 +102,16 @@ class error : public std::invalid_argument
     lnorm_status status_;
 };
 
-// Calls return nothing, and throw lnorm::error.
+/// Calls return nothing, and throw lnorm::error.
 struct throws {
-    using result = void;
+    using result = void; ///< of a call
+    /// An argument is too short.
     static void refuse(lnorm_status status, const char *argument, std::size_t got, std::size_t needed)
     {
         throw error(status, std::string(argument) + " has " + std::to_string(got) + " elements, " +
                                 std::to_string(needed) + " are needed");
     }
+    /// What the C function returned.
     static void give(lnorm_status status)
     {
         if (status != LNORM_OK) {
@@ -105,13 +121,15 @@ struct throws {
 };
 #endif
 
-// Calls return the status; LNORM_ERROR_SIZE too where an argument is shorter than it must be.
+/// Calls return the status; LNORM_ERROR_SIZE too where an argument is shorter than it must be.
 struct returns {
-    using result = lnorm_status;
+    using result = lnorm_status; ///< of a call
+    /// An argument is too short.
     static lnorm_status refuse(lnorm_status status, const char *, std::size_t, std::size_t) noexcept
     {
         return status;
     }
+    /// What the C function returned.
     static lnorm_status give(lnorm_status status) noexcept
     {
         return status;
@@ -119,33 +137,39 @@ struct returns {
 };
 
 #if defined(__cpp_exceptions) || defined(_CPPUNWIND)
-using default_errors = throws;
+using default_errors = throws; ///< returns, where the compiler is told to do without exceptions
 #else
 using default_errors = returns;
 #endif
 
 // ---- Arguments ----
 
-// Elements in a row; of const T for inputs. Like std::span, it owns nothing. Absent is nullptr, or {}.
+/// Elements in a row; of const T for inputs. Like std::span, it owns nothing. Absent is nullptr, or {}.
 template <class T> class view
 {
   public:
+    /// Absent.
     constexpr view() noexcept = default;
+    /// Absent.
     constexpr view(std::nullptr_t) noexcept
     {
     }
+    /// The elements from data on.
     constexpr view(T *data, std::size_t size) noexcept : data_(data), size_(size)
     {
     }
+    /// All elements of what has data() and size(), or is an array.
     template <class Container,
               class = std::enable_if_t<std::is_convertible_v<decltype(std::data(std::declval<Container &>())), T *>>>
     constexpr view(Container &&container) noexcept : data_(std::data(container)), size_(std::size(container))
     {
     }
+    /// The first; nullptr where absent.
     constexpr T *data() const noexcept
     {
         return data_;
     }
+    /// How many.
     constexpr std::size_t size() const noexcept
     {
         return size_;
@@ -156,19 +180,18 @@ template <class T> class view
     std::size_t size_ = 0;
 };
 
-// ---- Executors: what shares the work out ----
-//
-// Anything that is called with a count and a function, calls that for each of 0 .. count - 1, in any order and on any
-// threads, and returns when all have ended. It must not throw. The result does not depend on it.
+// ---- Executors: what shares the work out (norm::on) ----
 
-// Threads of its own for each call, at most so many. For many short calls a pool is better: any lambda will do.
+/// Threads of its own for each call, at most so many. For many short calls a pool is better: any lambda will do.
 class threads
 {
   public:
+    /// As many as the machine has, unless told otherwise; the calling one is among them.
     explicit threads(unsigned most = std::thread::hardware_concurrency()) : threads_(most > 0 ? most : 1)
     {
     }
 
+    /// Calls the task for each number below count.
     template <class Task> void operator()(std::size_t count, Task task) const
     {
         std::atomic<std::size_t> next{0};
@@ -206,8 +229,9 @@ class threads
 };
 
 #ifdef _OPENMP
-// OpenMP's threads, where the compiler is told to use it.
+/// OpenMP's threads, where the compiler is told to use it.
 struct openmp {
+    /// Calls the task for each number below count.
     template <class Task> void operator()(std::size_t count, Task task) const
     {
         const auto end = static_cast<std::int64_t>(count);
@@ -221,15 +245,17 @@ struct openmp {
 
 // ---- The calls ----
 
-// Layer normalization, or RMS norm, of x of T, with y of Y and parameters of P: lnorm_problem with its types set.
-// Arguments are checked for their size, which must be what shape and strides ask for, or more; where a stride is
-// negative the size is taken on trust.
+/// Layer normalization, or RMS norm, of x of T, with y of Y and parameters of P: lnorm_problem with its types set.
+///
+/// Arguments are checked for their size, which must be what shape and strides ask for, or more; where a stride is
+/// negative the size is taken on trust.
 template <class T, class Y = T, class P = T, class Errors = default_errors> class norm
 {
   public:
-    using real = typename element<T>::real;
-    using result = typename Errors::result;
+    using real = typename element<T>::real; ///< the type of the arithmetic
+    using result = typename Errors::result; ///< of a call: void, or lnorm_status
 
+    /// The problem's sizes; outer rows of norm_size elements, where inner is 1.
     norm(std::int64_t outer, std::int64_t norm_size, std::int64_t inner = 1) noexcept
     {
         problem_.x_type = element<T>::type;
@@ -240,20 +266,26 @@ template <class T, class Y = T, class P = T, class Errors = default_errors> clas
         problem_.inner = inner;
     }
 
+    /// What is added to the variance, 0 until then.
     norm &eps(double eps) noexcept
     {
         return problem_.eps = eps, *this;
     }
+    /// RMS norm instead of layer normalization.
     norm &rms(bool rms = true) noexcept
     {
         return problem_.operation = rms ? LNORM_RMS_NORM : LNORM_LAYER_NORM, *this;
     }
+    /// All of the problem's flags.
     norm &flags(std::uint32_t flags) noexcept
     {
         return problem_.flags = flags, *this;
     }
 
-    // Shares the work of the following calls out by the executor, which must live as long; nullptr: no more.
+    /// Shares the work of the following calls out by the executor, which must live as long.
+    ///
+    /// It is anything that is called with a count and a function, calls that for each number below count, in any order
+    /// and on any threads, and returns when all have ended. It must not throw. The result does not depend on it.
     template <class Executor> norm &on(const Executor &executor) noexcept
     {
         problem_.parallel_for = [](void *context, std::size_t count, lnorm_task task, void *argument) noexcept {
@@ -262,6 +294,7 @@ template <class T, class Y = T, class P = T, class Errors = default_errors> clas
         problem_.parallel_context = const_cast<void *>(static_cast<const void *>(&executor));
         return *this;
     }
+    /// From now on all is done on the calling thread, as at first.
     norm &on(std::nullptr_t) noexcept
     {
         problem_.parallel_for = nullptr;
@@ -269,16 +302,18 @@ template <class T, class Y = T, class P = T, class Errors = default_errors> clas
         return *this;
     }
 
-    // Everything else: strides, several gammas, runs of elements.
+    /// Everything else: strides, several gammas, runs of elements.
     lnorm_problem &problem() noexcept
     {
         return problem_;
     }
+    /// As it is now.
     const lnorm_problem &problem() const noexcept
     {
         return problem_;
     }
 
+    /// lnorm_forward().
     result forward(view<const T> x, view<const P> gamma, view<const P> beta, view<Y> y, view<real> mean = {},
                    view<real> rstd = {}) const
     {
@@ -293,7 +328,7 @@ template <class T, class Y = T, class P = T, class Errors = default_errors> clas
         });
     }
 
-    // Without a workspace, as many bytes as backward needs are allocated for the call.
+    /// lnorm_backward(). Without a workspace, as many bytes as it needs are allocated for the call.
     result backward(view<const Y> dy, view<const T> x, view<const real> mean, view<const real> rstd,
                     view<const P> gamma, view<T> dx, view<real> dgamma = {}, view<real> dbeta = {},
                     view<std::byte> workspace = {}) const
@@ -312,6 +347,7 @@ template <class T, class Y = T, class P = T, class Errors = default_errors> clas
         });
     }
 
+    /// lnorm_add_forward().
     result add_forward(view<const T> x, view<const T> residual, view<const P> input_bias, view<const P> gamma,
                        view<const P> beta, view<T> total, view<Y> y, view<real> mean = {}, view<real> rstd = {}) const
     {
@@ -330,6 +366,7 @@ template <class T, class Y = T, class P = T, class Errors = default_errors> clas
         });
     }
 
+    /// lnorm_add_backward(), with a workspace as for backward.
     result add_backward(view<const Y> dy, view<const T> dtotal, view<const T> total, view<const real> mean,
                         view<const real> rstd, view<const P> gamma, view<T> dx, view<real> dgamma = {},
                         view<real> dbeta = {}, view<std::byte> workspace = {}) const
@@ -349,7 +386,7 @@ template <class T, class Y = T, class P = T, class Errors = default_errors> clas
         });
     }
 
-    // Y is std::int8_t or std::uint8_t.
+    /// lnorm_quantized_forward(); Y is std::int8_t or std::uint8_t.
     result quantized_forward(view<const T> x, view<const P> gamma, view<const P> beta, view<Y> y, view<real> scale,
                              view<std::int32_t> zero_point = {}, view<real> mean = {}, view<real> rstd = {}) const
     {
@@ -368,7 +405,7 @@ template <class T, class Y = T, class P = T, class Errors = default_errors> clas
         });
     }
 
-    // Bytes of workspace that any backward call needs; SIZE_MAX where the problem is refused.
+    /// Bytes of workspace that any backward call needs; SIZE_MAX where the problem is refused.
     std::size_t backward_workspace() const noexcept
     {
         std::size_t size = SIZE_MAX;
