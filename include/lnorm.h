@@ -51,8 +51,8 @@ extern "C" {
 typedef enum lnorm_status {
     LNORM_OK = 0,               /**< success */
     LNORM_ERROR_STRUCT = 1,     /**< problem is NULL, or its struct_size is not one that this library knows */
-    LNORM_ERROR_OPERATION = 2,  /**< operation not supported */
-    LNORM_ERROR_TYPE = 3,       /**< element type, or combination of types, not supported */
+    LNORM_ERROR_OPERATION = 2,  /**< operation not supported, or left out of the build */
+    LNORM_ERROR_TYPE = 3,       /**< element type, or combination of types, not supported, or left out of the build */
     LNORM_ERROR_FLAGS = 4,      /**< a flag that is not supported */
     LNORM_ERROR_INNER = 5,      /**< inner is negative; or it or a norm stride is not 1 with a residual or param_run */
     LNORM_ERROR_SIZE = 6,       /**< a negative size, or sizes or strides whose product overflows */

@@ -32,8 +32,8 @@ const char *lnorm_status_text(lnorm_status status)
     case LNORM_ERROR_STRUCT:
         return "problem is NULL or its struct_size is unknown to this library; start from LNORM_PROBLEM_INIT";
     case LNORM_ERROR_OPERATION:
-        return "operation is not known, or the library was built without this call; use LNORM_LAYER_NORM or "
-               "LNORM_RMS_NORM";
+        return "operation is not known, use LNORM_LAYER_NORM or LNORM_RMS_NORM; or the library was built without what "
+               "is asked for";
     case LNORM_ERROR_TYPE:
         return "element types do not go together: x, y and parameters must all be LNORM_F64, or x and y any of "
                "LNORM_F32, LNORM_F16 and LNORM_BF16 and the parameters LNORM_F32 or of x's type; y is LNORM_I8 or "
@@ -276,7 +276,8 @@ static NOINLINE lnorm_status view_problem(const lnorm_problem *problem, int quan
     if (problem == NULL || problem->struct_size != sizeof *problem) {
         return LNORM_ERROR_STRUCT;
     }
-    if (problem->operation != LNORM_LAYER_NORM && problem->operation != LNORM_RMS_NORM) {
+    if ((problem->operation != LNORM_LAYER_NORM && problem->operation != LNORM_RMS_NORM) ||
+        (LNORM_WITHOUT_INNER && problem->inner > 1) || (LNORM_WITHOUT_GROUPS && problem->param_run > 1)) {
         return LNORM_ERROR_OPERATION;
     }
     const int x = problem->x_type != LNORM_TYPE_DEFAULT ? problem->x_type : LNORM_F32;
@@ -289,7 +290,7 @@ static NOINLINE lnorm_status view_problem(const lnorm_problem *problem, int quan
     if ((problem->flags & ~known) != 0 || problem->reserved != 0) {
         return LNORM_ERROR_FLAGS;
     }
-    if (problem->inner < 0 || (LNORM_WITHOUT_INNER && problem->inner > 1)) {
+    if (problem->inner < 0) {
         return LNORM_ERROR_INNER;
     }
     *view = (struct view){.x = x,
@@ -305,8 +306,7 @@ static NOINLINE lnorm_status view_problem(const lnorm_problem *problem, int quan
         return LNORM_ERROR_SIZE;
     }
     if (!get_size(problem->param_rows, 1, &params->rows) || !get_size(problem->param_run, 1, &params->run) ||
-        shape->outer % params->rows != 0 || shape->norm % params->run != 0 ||
-        (LNORM_WITHOUT_GROUPS && params->run != 1)) {
+        shape->outer % params->rows != 0 || shape->norm % params->run != 0) {
         return LNORM_ERROR_PARAMS;
     }
     const size_t share = shape->outer / params->rows;

@@ -1,5 +1,5 @@
 /* What a build leaves out. Each of these is 0, or 1 where the compiler is told so (-DLNORM_WITHOUT_F64). The header and
- * the functions stay; a call of what is left out returns the status that is named here. */
+ * the functions stay; a call for what is left out returns the status that is named here. */
 #ifndef LNORM_PARTS_H
 #define LNORM_PARTS_H
 
@@ -28,27 +28,27 @@
 #define LNORM_WITHOUT_BF16 0
 #endif
 
-/* Every call for gradients: LNORM_ERROR_OPERATION. */
+/* Operations: LNORM_ERROR_OPERATION. Every call for gradients; */
 #ifndef LNORM_WITHOUT_BACKWARD
 #define LNORM_WITHOUT_BACKWARD 0
 #endif
-/* lnorm_add_forward and lnorm_add_backward: LNORM_ERROR_OPERATION. */
+/* lnorm_add_forward and lnorm_add_backward; */
 #ifndef LNORM_WITHOUT_RESIDUAL
 #define LNORM_WITHOUT_RESIDUAL 0
 #endif
-/* lnorm_quantized_forward: LNORM_ERROR_OPERATION. */
+/* lnorm_quantized_forward; */
 #ifndef LNORM_WITHOUT_QUANTIZED
 #define LNORM_WITHOUT_QUANTIZED 0
 #endif
-/* Statistics as building blocks: LNORM_ERROR_OPERATION. */
+/* statistics as building blocks; */
 #ifndef LNORM_WITHOUT_MOMENTS
 #define LNORM_WITHOUT_MOMENTS 0
 #endif
-/* inner other than 1: LNORM_ERROR_INNER. */
+/* inner of more than 1; */
 #ifndef LNORM_WITHOUT_INNER
 #define LNORM_WITHOUT_INNER 0
 #endif
-/* param_run other than 1: LNORM_ERROR_PARAMS. */
+/* param_run of more than 1. */
 #ifndef LNORM_WITHOUT_GROUPS
 #define LNORM_WITHOUT_GROUPS 0
 #endif

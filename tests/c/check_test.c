@@ -107,14 +107,13 @@ static lnorm_status status_in_build(const kind *k, int direction)
     const bool lacks_type = is_left_out(k->x) || is_left_out(k->y) || is_left_out(k->param);
     const bool lacks_call =
         (k->form == ADDED && LNORM_WITHOUT_RESIDUAL) || (k->form == INTEGERS && LNORM_WITHOUT_QUANTIZED) ||
-        (k->form == PIECES && LNORM_WITHOUT_MOMENTS) || (direction == BACKWARD && LNORM_WITHOUT_BACKWARD);
+        (k->form == PIECES && LNORM_WITHOUT_MOMENTS) || (k->form == INNER && LNORM_WITHOUT_INNER) ||
+        (k->form == RUNS && LNORM_WITHOUT_GROUPS) || (direction == BACKWARD && LNORM_WITHOUT_BACKWARD);
     if (k->form == INTEGERS && direction == BACKWARD) { /* which is none */
         return LNORM_OK;
     }
     return lacks_type && (k->form == TYPED || !lacks_call) ? LNORM_ERROR_TYPE
            : lacks_call                                    ? LNORM_ERROR_OPERATION
-           : k->form == INNER && LNORM_WITHOUT_INNER       ? LNORM_ERROR_INNER
-           : k->form == RUNS && LNORM_WITHOUT_GROUPS       ? LNORM_ERROR_PARAMS
                                                            : LNORM_OK;
 }
 
