@@ -30,7 +30,6 @@ needs_cmake = pytest.mark.skipif(
     reason="installing the C library needs cmake, a C and a C++ compiler",
 )
 needs_pkg_config = pytest.mark.skipif(not shutil.which("pkg-config"), reason="pkg-config is what is tested")
-needs_rustc = pytest.mark.skipif(not shutil.which("rustc"), reason="the example in Rust needs rustc")
 
 
 def defined_symbols(*nm_arguments: str | Path) -> set[str]:
@@ -104,18 +103,6 @@ def test_find_package_refuses_another_version(installed: Path, tmp_path: Path) -
     command = ["cmake", "-S", tmp_path, "-B", tmp_path / "build", f"-DCMAKE_PREFIX_PATH={installed}"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode != 0 and "0.99" in done.stderr
-
-
-@needs_cmake
-@needs_rustc
-def test_rust(installed: Path, tmp_path: Path) -> None:
-    """examples/rust declares what it uses, and gives what the README's program in C prints."""
-    program = tmp_path / "layer_norm"
-    link = ["-L", f"native={installed / 'lib'}", "-l", "static=lnorm", "-l", "m"]
-    run("rustc", "--edition=2021", "-D", "warnings", *link, ROOT / "examples" / "rust" / "layer_norm.rs", "-o", program)
-    first, second, refused, isa = run(program).splitlines()
-    assert first == " -1.34164  -0.44721   0.89442   3.68327"
-    assert second.split()[-1] == "4.46410" and refused.startswith("refused: eps must be") and isa
 
 
 @pytest.mark.parametrize("compiler", C_COMPILERS)
