@@ -18,10 +18,12 @@
 #if defined(__ARM_FEATURE_MVE) && __ARM_FEATURE_MVE & 2
 #pragma GCC optimize("no-tree-loop-vectorize", "no-tree-slp-vectorize")
 #endif
+#elif defined(_MSC_VER)
+#pragma fp_contract(off)
 #endif
 
-#if defined(__FAST_MATH__)
-#error "lnorm must not be compiled with -ffast-math: its results would not be the documented ones"
+#if defined(__FAST_MATH__) || defined(_M_FP_FAST)
+#error "lnorm must not be compiled with -ffast-math or /fp:fast: its results would not be the documented ones"
 #endif
 #if FLT_EVAL_METHOD != 0 && FLT_EVAL_METHOD != 16 /* 16: _Float16 in its own as well */
 #error "lnorm needs float and double evaluated in their own precision (on 32-bit x86: -msse2 -mfpmath=sse)"
@@ -39,16 +41,21 @@
 #error "lnorm needs an instruction set: LNORM_WITHOUT_... leaves out all that this machine has"
 #endif
 
-#if defined(__GNUC__)
+#if defined(__GNUC__) || defined(__clang__) /* clang-cl says the latter alone */
 #define INLINE inline __attribute__((always_inline))
 #define NOINLINE __attribute__((noinline))
 #define LIKELY(condition) __builtin_expect(!!(condition), 1)
 #define PREFETCH(address) __builtin_prefetch(address)
 #else
+#if defined(_MSC_VER)
+#define INLINE __forceinline
+#define NOINLINE __declspec(noinline)
+#else
 #define INLINE inline
 #define NOINLINE
+#endif
 #define LIKELY(condition) (condition)
-#define PREFETCH(address) ((void)0)
+#define PREFETCH(address) ((void)(address))
 #endif
 
 /* Instructions, where there are such, without a C library (-ffreestanding) too. */

@@ -1,5 +1,9 @@
 /* Which instruction set is in use. */
+#if defined(_MSC_VER) && defined(__STDC_NO_ATOMICS__)
+#include <intrin.h>
+#else
 #include <stdatomic.h>
+#endif
 #if __STDC_HOSTED__
 #include <stdlib.h>
 #endif
@@ -31,7 +35,42 @@ enum { CANDIDATES = (int)(sizeof candidates / sizeof candidates[0]) };
 /* Stands for "LNORM_ISA is in error", so that NULL can stand for "not chosen yet". */
 static const struct lnorm_kernels none;
 
+/* The table in use, NULL before the first call. MSVC has C11's atomics with /experimental:c11atomics only; its aligned
+ * pointers are read and written at once, and no order is needed, for tables are constant. */
+#if defined(_MSC_VER) && defined(__STDC_NO_ATOMICS__)
+static const struct lnorm_kernels *volatile active;
+
+static INLINE const struct lnorm_kernels *get_active(void)
+{
+    return active;
+}
+static INLINE void set_active(const struct lnorm_kernels *kernels)
+{
+    active = kernels;
+}
+/* Sets it where it was NULL; returns what it was. */
+static INLINE const struct lnorm_kernels *exchange_null(const struct lnorm_kernels *kernels)
+{
+    return _InterlockedCompareExchangePointer((void *volatile *)&active, (void *)kernels, NULL);
+}
+#else
 static _Atomic(const struct lnorm_kernels *) active;
+
+static INLINE const struct lnorm_kernels *get_active(void)
+{
+    return atomic_load_explicit(&active, memory_order_acquire);
+}
+static INLINE void set_active(const struct lnorm_kernels *kernels)
+{
+    atomic_store_explicit(&active, kernels, memory_order_release);
+}
+static INLINE const struct lnorm_kernels *exchange_null(const struct lnorm_kernels *kernels)
+{
+    const struct lnorm_kernels *before = NULL;
+    atomic_compare_exchange_strong(&active, &before, kernels);
+    return before;
+}
+#endif
 
 static int same(const char *a, const char *b)
 {
@@ -82,8 +121,8 @@ static NOINLINE const struct lnorm_kernels *choose_first(void)
 {
     const struct lnorm_kernels *const chosen = choose();
     /* Threads that race here choose the same; but a lnorm_set_isa that came between them stands. */
-    const struct lnorm_kernels *before = NULL;
-    return atomic_compare_exchange_strong(&active, &before, chosen) ? chosen : before;
+    const struct lnorm_kernels *const before = exchange_null(chosen);
+    return before == NULL ? chosen : before;
 }
 
 /* Without an operating system and with one set that every such machine has, the choice is made as it is compiled. */
@@ -97,7 +136,7 @@ const struct lnorm_kernels *lnorm_active_kernels(void)
     if (is_chosen()) {
         return candidates[0].kernels;
     }
-    const struct lnorm_kernels *kernels = atomic_load_explicit(&active, memory_order_acquire);
+    const struct lnorm_kernels *kernels = get_active();
     if (!LIKELY(kernels != NULL)) {
         kernels = choose_first();
     }
@@ -123,7 +162,7 @@ lnorm_status lnorm_set_isa(const char *name)
         return LNORM_ERROR_ISA;
     }
     if (!is_chosen()) {
-        atomic_store_explicit(&active, kernels, memory_order_release);
+        set_active(kernels);
     }
     return LNORM_OK;
 }
