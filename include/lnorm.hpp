@@ -18,10 +18,12 @@
 #include <stdexcept>
 #include <string>
 #include <system_error>
-#include <thread>
 #include <type_traits>
 #include <utility>
 #include <vector>
+#ifdef __STDCPP_THREADS__
+#include <thread>
+#endif
 #if defined(__has_include)
 #if __has_include(<stdfloat>) && __cplusplus > 202002L
 #include <stdfloat>
@@ -182,6 +184,7 @@ template <class T> class view
 
 // ---- Executors: what shares the work out (norm::on) ----
 
+#ifdef __STDCPP_THREADS__
 /// Threads of its own for each call, at most so many. For many short calls a pool is better: any lambda will do.
 class threads
 {
@@ -227,6 +230,7 @@ class threads
 
     unsigned threads_;
 };
+#endif
 
 #ifdef _OPENMP
 /// OpenMP's threads, where the compiler is told to use it.

@@ -1,10 +1,15 @@
-// A C++17 program by lnorm.hpp: the same bits as by lnorm.h, with threads and without, and errors by both ways.
+// A program by lnorm.hpp, in C++17 or later: the same bits as by lnorm.h, with threads and without, and errors as
+// exceptions, where there are any, and as statuses.
 #include <lnorm.hpp>
 
 #include <array>
 #include <cstdio>
 #include <cstring>
+#include <type_traits>
 #include <vector>
+#if __cplusplus >= 202002L
+#include <span>
+#endif
 
 template <class Container> static bool same(const Container &a, const Container &b)
 {
@@ -19,13 +24,24 @@ template <class Container> static bool same(const Container &a, const Container 
 
 template <class Call> static lnorm_status status_of(const Call &call)
 {
+#ifdef __cpp_exceptions
     try {
         call();
         return LNORM_OK;
     } catch (const lnorm::error &error) {
         return error.status();
     }
+#else
+    return call();
+#endif
 }
+
+template <class From, class T> constexpr bool is_view_of = std::is_convertible_v<From, lnorm::view<T>>;
+
+static_assert(is_view_of<std::vector<float> &, float> && is_view_of<const std::vector<float> &, const float>);
+static_assert(!is_view_of<const std::vector<float> &, float> && !is_view_of<std::vector<double> &, const float>);
+static_assert(is_view_of<lnorm::view<float>, const float> && !is_view_of<lnorm::view<const float>, float>);
+static_assert(is_view_of<float (&)[4], float> && !is_view_of<float *, float>);
 
 static int layer_norm()
 {
@@ -51,17 +67,38 @@ static int layer_norm()
     REQUIRE(same(y, y2) && same(mean, mean2) && same(rstd, rstd2));
     REQUIRE(same(dx, dx2) && same(dgamma, dgamma2) && same(dbeta, dbeta2));
 
-    const lnorm::threads three(3);
+    const auto by = [&](const auto &executor) {
+        for (auto *output : {&y2, &mean2, &rstd2, &dx2, &dgamma2, &dbeta2}) {
+            output->assign(output->size(), 0);
+        }
+        norm.on(executor).forward(x, gamma, beta, y2, mean2, rstd2);
+        std::vector<std::byte> bytes(norm.backward_workspace());
+        norm.backward(dy, x, mean2, rstd2, gamma, dx2, dgamma2, dbeta2, bytes);
+        norm.on(nullptr);
+        return same(y, y2) && same(dx, dx2) && same(dgamma, dgamma2) && same(dbeta, dbeta2);
+    };
     const auto backwards = [](size_t count, auto task) {
         while (count-- > 0) {
             task(count);
         }
     };
-    std::vector<std::byte> bytes(norm.backward_workspace());
-    norm.on(three).forward(x, gamma, beta, y2, mean2, rstd2);
-    norm.on(backwards).backward(dy, x, mean2, rstd2, gamma, dx2, dgamma2, dbeta2, bytes);
-    norm.on(nullptr);
-    REQUIRE(same(y, y2) && same(dx, dx2) && same(dgamma, dgamma2) && same(dbeta, dbeta2));
+    REQUIRE(by(backwards));
+    REQUIRE(!by([](size_t, auto) {}));
+#ifdef __STDCPP_THREADS__
+    REQUIRE(by(lnorm::threads(3)));
+#endif
+#ifdef _OPENMP
+    REQUIRE(by(lnorm::openmp()));
+    std::printf("OpenMP, ");
+#endif
+
+#if __cplusplus >= 202002L
+    const std::span<const float, 200> gamma_span(gamma);
+    y2.assign(y2.size(), 0);
+    norm.forward(std::span(x), gamma_span, std::span<const float>(beta), std::span(y2), {}, std::span(rstd2));
+    REQUIRE(same(y, y2) && same(rstd, rstd2));
+    static_assert(is_view_of<std::span<float>, float> && !is_view_of<std::span<const float>, float>);
+#endif
 
     std::vector<float> total(x.size());
     norm.add_forward(x, dy, nullptr, gamma, beta, total, y2);
@@ -70,9 +107,9 @@ static int layer_norm()
 
     const lnorm::view<const float> three_of_gamma(gamma.data(), 3);
     y2 = y;
-    REQUIRE(status_of([&] { norm.forward(x, three_of_gamma, beta, y2); }) == LNORM_ERROR_SIZE);
-    REQUIRE(status_of([&] { norm.forward(nullptr, gamma, beta, y2); }) == LNORM_ERROR_NULL);
-    REQUIRE(status_of([&] { norm.eps(-1).forward(x, gamma, beta, y2); }) == LNORM_ERROR_EPS);
+    REQUIRE(status_of([&] { return norm.forward(x, three_of_gamma, beta, y2); }) == LNORM_ERROR_SIZE);
+    REQUIRE(status_of([&] { return norm.forward(nullptr, gamma, beta, y2); }) == LNORM_ERROR_NULL);
+    REQUIRE(status_of([&] { return norm.eps(-1).forward(x, gamma, beta, y2); }) == LNORM_ERROR_EPS);
     REQUIRE(same(y, y2));
     return 0;
 }
@@ -98,14 +135,15 @@ static int other_types()
     std::vector<double> in(32, 2.0), out(24);
     channels.forward(in, nullptr, nullptr, out);
     REQUIRE(out[0] == 1.0 && out[23] == 1.0);
-    REQUIRE(status_of([&] { channels.forward(lnorm::view<const double>(in.data(), 31), nullptr, nullptr, out); }) ==
-            LNORM_ERROR_SIZE);
+    REQUIRE(status_of([&] {
+                return channels.forward(lnorm::view<const double>(in.data(), 31), nullptr, nullptr, out);
+            }) == LNORM_ERROR_SIZE);
     return 0;
 }
 
 int main()
 {
     const int failed = layer_norm() != 0 ? 1 : other_types();
-    std::printf("C++17, lnorm %s, %s\n", lnorm_version(), lnorm_isa());
+    std::printf("C++ %ld, lnorm %s, %s\n", __cplusplus, lnorm_version(), lnorm_isa());
     return failed;
 }
