@@ -2,7 +2,8 @@
 """The C tests on machines that this one is not, by other compilers and libraries, with the golden digests.
 
 Each target has a name, and installs what it needs: Debian's packages, and PyPI's into a virtual environment. Programs,
-that environment and zig's libraries (but for ZIG_GLOBAL_CACHE_DIR) are kept in build/check.
+that environment and zig's libraries (but for ZIG_GLOBAL_CACHE_DIR) are kept in build/check. What nothing here can run
+is linked. Where the library is a shared one, it must export what lnorm.h declares, and nothing else.
 """
 
 import argparse
@@ -21,9 +22,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = Path("build/check")
 GOLDEN = "tests/c/golden.txt"
-PYPI = ["wasmtime==50.0.1", "ziglang==0.17.1"]
+HEADER = "include/lnorm.h"
+PYPI = ["lief==1.0.0", "wasmtime==50.0.1", "ziglang==0.17.1"]
 PYTHON = BUILD / "venv/bin/python"
 ZIG = f"{PYTHON} -m ziglang cc"
+
+
+TESTS = "check inner api"
 
 
 @dataclass
@@ -34,12 +39,15 @@ class Target:
     packages: str  # Debian's
     runs: list[str] = field(default_factory=lambda: [""])  # what runs the tests; those after the first, the small cases
     sets: str = "scalar"  # the instruction sets that must be found
-    tests: str = "check inner api"
+    tests: str = TESTS
     small: bool = False  # only the small cases of lnorm_check
+    shared: str = ""  # the file of the shared library that the tests use
+    library: str = ""  # the compiler of the library, where it is another, with all flags
 
 
 # What each test is run with. fma compares with the C library, of which many err.
-ARGUMENTS = {"check": [GOLDEN], "inner": ["8"], "api": [], "fma": ["5000"]}
+ARGUMENTS = {"check": [GOLDEN], "inner": ["8"], "api": [], "fma": ["5000"], "wrapper": []}
+WRAPPER = "tests/consumers/wrapper.cpp"  # by include/lnorm.hpp
 
 
 def cross(triple: str, debian: str, qemu: str, *cpus: str, flags: str = "", sets: str = "scalar") -> Target:
@@ -64,9 +72,25 @@ def firmware(board: str, flags: str) -> Target:
     )
 
 
+def clang_cl(flags: str = "") -> Target:
+    """Objects for Microsoft's compiler and headers (Wine has some), linked to tests and a C library of MinGW."""
+    headers = " ".join(f"/imsvc /usr/include/wine/wine/{kind}" for kind in ("msvcrt", "windows"))
+    return Target(
+        WINDOWS,
+        "clang-19 libwine-dev wine64",
+        WINE,
+        "avx2 scalar",
+        library="clang-19 --driver-mode=cl --target=x86_64-windows-msvc /std:c11 /O1 /W4 /WX "
+        f"/clang:-nostdlibinc {headers} /Zl /GS- {flags}",  # the last two: nothing of Microsoft's C library
+    )
+
+
 BOARD = "examples/firmware/board.ld"
 SEMIHOSTING = "-nographic -monitor none -serial none -semihosting-config enable=on,target=native"
 WASM = f"{PYTHON} tests/wasm/run.py"
+WINDOWS = f"{ZIG} -O2 -target x86_64-windows-gnu"
+WINE = ["/usr/lib/wine/wine64"]
+AVX2 = ["-mavx2", "-mfma", "-mf16c"]
 
 TARGETS = {
     "aarch64": cross("aarch64-linux-gnu", "arm64", "aarch64", sets="neon scalar"),
@@ -91,8 +115,27 @@ TARGETS = {
     "haswell": Target("gcc -O2 -DTEST_CANARIES", "gcc qemu-user", ["qemu-x86_64 -cpu Haswell"], "avx2 scalar"),
     # Carried out by SIMDe with AVX2.
     "avx512": Target("gcc -O2", "gcc libsimde-dev", sets="avx512 avx2 scalar"),
-    "windows": Target(f"{ZIG} -O2 -target x86_64-windows-gnu", "wine64", ["/usr/lib/wine/wine64"], "avx2 scalar"),
-    "wasm": Target(f"{ZIG} -O2 -target wasm32-wasi", "", [WASM]),
+    "i686": Target(  # 32 bits
+        "i686-linux-gnu-gcc -O2 -msse2 -mfpmath=sse -static",
+        "gcc-i686-linux-gnu libc6-dev-i386-cross",
+        tests="check inner api fma",
+    ),
+    "glibc-2.17": Target(
+        f"{ZIG} -O2 -target {platform.machine()}-linux-gnu.2.17 -Wl,-rpath,$ORIGIN",
+        "",
+        sets="",
+        shared="liblnorm.so",
+    ),
+    "windows": Target(
+        f"{WINDOWS} -DLNORM_SHARED", "wine64", WINE, "avx2 scalar", f"{TESTS} wrapper", shared="lnorm.dll"
+    ),
+    "windows-arm64": Target(f"{ZIG} -O1 -target aarch64-windows-gnu -DLNORM_SHARED", "", [], shared="lnorm.dll"),
+    "clang-cl": clang_cl(),
+    # The source as MSVC sees it, which has neither clang's nor GNU's extensions.
+    "msvc": clang_cl("-U__clang__ -D__STDC_NO_ATOMICS__=1 -Wno-unknown-pragmas -Wpedantic /clang:-ffp-contract=off"),
+    "macos-arm64": Target(f"{ZIG} -O1 -target aarch64-macos", "", [], shared="liblnorm.dylib"),
+    "macos-x86_64": Target(f"{ZIG} -O1 -target x86_64-macos", "", [], shared="liblnorm.dylib"),
+    "wasm": Target(f"{ZIG} -O2 -target wasm32-wasi -fno-exceptions", "", [WASM], tests=f"{TESTS} wrapper"),
     "wasm-simd128": Target(f"{ZIG} -O3 -target wasm32-wasi -msimd128", "", [WASM]),
     "cortex-m4f": firmware("mps2-an386", "-mcpu=cortex-m4 -mfpu=fpv4-sp-d16"),
     "cortex-m55": firmware("mps3-an547", "-mcpu=cortex-m55"),
@@ -139,26 +182,89 @@ def make_venv() -> None:
     call([str(PYTHON), "-m", "pip", "install", "-q", *PYPI])
 
 
+def refuse_gnu(commands: dict[str, list[str]]) -> None:
+    """Look for GNU's words in what is left of our sources after the preprocessor: clang takes them for MSVC too."""
+    for command in commands.values():
+        of = ""
+        for line in call([*command, "-E"]).splitlines():
+            if marker := re.match(r'# \d+ "(.*?)"', line):
+                of = marker[1]
+            # The exceptions are what intrinsics and NAN are macros of, in clang's headers and in Wine's.
+            elif of.startswith(("src", "include")) and (
+                word := re.search(r"\b__(attribute|asm|typeof|extension|builtin_(?!ia32_|nanf\b))\w*", line)
+            ):
+                raise RuntimeError(f"{of}: {word[0]} is not MSVC's: {line.strip()}")
+
+
 def build(name: str, target: Target) -> None:
     """Compile the library and the tests into the target's directory."""
     compiler = [*target.compiler.split(), "-Iinclude"]
-    commands = {path.stem: [*compiler, "-c", str(path)] for path in Path("src/c").glob("*.c")}
+    directory = BUILD / name
+    directory.mkdir(parents=True, exist_ok=True)
+    of_library = [*target.library.split(), "-Iinclude"] if target.library else compiler
+    if target.shared:
+        of_library += ["-DLNORM_BUILD", "-fPIC", "-fvisibility=hidden"]
+    commands = {path.stem: [*of_library, "-c", str(path)] for path in Path("src/c").glob("*.c")}
     if name == "avx512":
         simde = "tests/avx512_on_avx2"
         commands["cpu"] = [*compiler, "-c", f"{simde}/cpu.c"]
-        commands["isa_avx512"] += f"-I{simde} -mavx2 -mfma -mf16c -ffp-contract=off -Wno-psabi".split()
+        commands["isa_avx512"] += [f"-I{simde}", *AVX2, "-ffp-contract=off", "-Wno-psabi"]
+    if target.library:
+        (directory / "fltused.c").write_text("int _fltused;\n")  # which Microsoft's C library has
+        commands["fltused"] = [*compiler, "-c", str(directory / "fltused.c")]
+        commands["header"] = [*of_library, "-Wno-unused-command-line-argument", "/TP", "-c", HEADER]
+    if name == "msvc":  # whose intrinsics need no regions
+        refuse_gnu(commands)
+        commands["isa_avx2"] += AVX2
+        commands["isa_avx512"] += [*AVX2, "-mavx512f"]
     if BOARD in target.compiler:
         commands |= {
             "start": [*compiler, "-c", "tests/firmware/start.c"],
             "cortex_m": [*compiler, "-c", "examples/firmware/cortex_m.c"],
         }
-    directory = BUILD / name
-    directory.mkdir(parents=True, exist_ok=True)
-    library = [str(directory / f"{stem}.o") for stem in commands]
+    objects = [str(directory / f"{stem}.o") for stem in commands]
+    library = [f"-L{directory}", "-llnorm"] if target.shared else objects
     programs = {test: [*compiler, f"tests/c/{test}_test.c", *library, "-lm"] for test in target.tests.split()}
+    if "wrapper" in programs:
+        cpp = target.compiler.replace("ziglang cc", "ziglang c++").split()
+        programs["wrapper"] = [*cpp, "-std=c++20", "-Wall", "-Werror", "-Iinclude", WRAPPER, *library]
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        list(pool.map(lambda stem, output: call([*commands[stem], "-o", output]), commands, library))
+        list(pool.map(lambda stem, output: call([*commands[stem], "-o", output]), commands, objects))
+        if target.shared:
+            call([*compiler, "-shared", *objects, "-lm", "-o", str(directory / target.shared)])
         list(pool.map(lambda test: call([*programs[test], "-o", str(directory / test)]), programs))
+
+
+EXPORTED = """import lief, sys
+binary = lief.parse(sys.argv[1])
+print(*{symbol.name for symbol in getattr(binary, "exported_symbols", binary.exported_functions)})
+needed = getattr(binary, "symbols_version_requirement", ())
+print(*{version.name for library in needed for version in library.get_auxiliary_symbols()})
+"""
+
+
+def check_shared(name: str, target: Target) -> None:
+    """Look at what the shared library of a target exports, and which glibc it needs."""
+    symbols, versions = call([str(PYTHON), "-c", EXPORTED, str(BUILD / name / target.shared)]).split("\n")[:2]
+    exported = set(symbols.split())
+    if target.shared.endswith(".dylib"):  # whose symbols have a _ in front, and to which zig's linker adds two
+        exported = {symbol.removeprefix("_") for symbol in exported - {"__mh_dylib_header", "___dso_handle"}}
+    declared = set(re.findall(r"^LNORM_API .*?\b(lnorm_\w+)\(", Path(HEADER).read_text(), re.MULTILINE))
+    if exported != declared:
+        differ = f"beyond {HEADER}: {sorted(exported - declared)}, missing: {sorted(declared - exported)}"
+        raise RuntimeError(f"{target.shared} exports, {differ}")
+    print(f"  {target.shared} exports the {len(declared)} functions of {HEADER}", flush=True)
+    oldest = re.search(r"-gnu\.([\d.]+)", target.compiler)
+    if oldest:
+        newest = max(re.findall(r"\bGLIBC_([\d.]+)", versions), key=numbers)
+        if numbers(newest) > numbers(oldest[1]):
+            raise RuntimeError(f"{target.shared} needs glibc {newest}")
+        print(f"  {target.shared} needs glibc {newest}", flush=True)
+
+
+def numbers(version: str) -> list[int]:
+    """Return what compares as versions do."""
+    return [int(number) for number in version.split(".")]
 
 
 def run(name: str, runner: str, test: str, options: list[str]) -> list[str]:
@@ -173,10 +279,14 @@ def check(name: str, target: Target, part: str) -> None:
     """Build a target and run its tests."""
     start = time.monotonic()
     call(["scripts/install_debian.sh", *target.packages.split()])
-    if str(PYTHON) in " ".join([target.compiler, *target.runs]):
+    if target.shared or str(PYTHON) in " ".join([target.compiler, *target.runs]):
         make_venv()
     build(name, target)
     print(f"{name}: built in {time.monotonic() - start:.0f} s", flush=True)
+    if target.shared:
+        check_shared(name, target)
+    if not target.runs:
+        print("  linked, not run")
     for runner in target.runs:
         for test in target.tests.split() if runner == target.runs[0] else ["check"]:
             start = time.monotonic()
@@ -186,7 +296,7 @@ def check(name: str, target: Target, part: str) -> None:
             if test == "check" and target.sets and lines[0] != f"instruction sets: {target.sets}":
                 raise RuntimeError("\n".join([*lines, f"expected instruction sets: {target.sets}"]))
             print(f"  {'; '.join(lines[-2:])} ({time.monotonic() - start:.0f} s)", flush=True)
-    left_out = set(ARGUMENTS) - {"fma"} - set(target.tests.split())
+    left_out = set(ARGUMENTS) - {"fma", "wrapper"} - set(target.tests.split())
     if left_out:
         print(f"  left out: {' '.join(sorted(left_out))}")
 
