@@ -275,7 +275,7 @@ def run(name: str, runner: str, test: str, options: list[str]) -> list[str]:
     return call([*runner.split(), *program.split(), *arguments]).splitlines()
 
 
-def check(name: str, target: Target, part: str) -> None:
+def check(name: str, target: Target, part: str, small_only: bool) -> None:
     """Build a target and run its tests."""
     start = time.monotonic()
     call(["scripts/install_debian.sh", *target.packages.split()])
@@ -290,7 +290,7 @@ def check(name: str, target: Target, part: str) -> None:
     for runner in target.runs:
         for test in target.tests.split() if runner == target.runs[0] else ["check"]:
             start = time.monotonic()
-            small = ["--small"] if target.small or runner != target.runs[0] else []
+            small = ["--small"] if small_only or target.small or runner != target.runs[0] else []
             options = [*small, "--part", part] if test == "check" else []
             lines = run(name, runner, test, options)
             if test == "check" and target.sets and lines[0] != f"instruction sets: {target.sets}":
@@ -306,13 +306,14 @@ def main() -> int:
     groups = {"compilers": MATRIX, "all": [*TARGETS, *MATRIX]}
     parser = argparse.ArgumentParser(
         description=__doc__,
-        usage="%(prog)s [--part K/N] TARGET...",
+        usage="%(prog)s [--part K/N] [--small] TARGET...",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=f"targets: {' '.join(TARGETS)}\n"
         f"compilers: {' '.join(COMPILERS)}, each with -O0, -O1, -O2 or -O3, and -native, and -lto: gcc-O2-native-lto\n"
         f"{' and '.join(groups)} stand for several",
     )
     parser.add_argument("--part", default="1/1", metavar="K/N", help="one of N shares of lnorm_check")
+    parser.add_argument("--small", action="store_true", help="its small cases alone")
     parser.add_argument("targets", nargs="*", metavar="TARGET")
     arguments = parser.parse_args()
     if not arguments.targets:
@@ -333,7 +334,7 @@ def main() -> int:
     failed = []
     for name, target in targets.items():
         try:
-            check(name, target, arguments.part)
+            check(name, target, arguments.part, arguments.small)
         except RuntimeError as error:  # of the digests, only those that differ
             print("\n".join(line for line in str(error).splitlines() if line not in right))
             print(f"{name}: FAILED", flush=True)
