@@ -6,4 +6,4 @@ missing=$(for package in "$@"; do dpkg -s "$package" >/dev/null 2>&1 || echo "$p
 sudo=$([ "$(id -u)" = 0 ] || echo sudo)
 $sudo apt-get update -qq
 # shellcheck disable=SC2086
-DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq --no-install-recommends $missing >/dev/null
+DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq --no-remove --no-install-recommends $missing >/dev/null
