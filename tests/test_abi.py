@@ -28,7 +28,7 @@ needs_elf = pytest.mark.skipif(sys.platform != "linux", reason="sonames and nm -
 
 def code(header: Path) -> str:
     """Return a header without its comments."""
-    return re.sub(r"/\*.*?\*/", "", header.read_text(), flags=re.DOTALL)
+    return re.sub(r" *(?:/\*.*?\*/)", "", header.read_text(), flags=re.DOTALL)
 
 
 def functions(header: Path) -> dict[str, str]:
@@ -40,7 +40,7 @@ def functions(header: Path) -> dict[str, str]:
 
 def soname(header: Path) -> str:
     """Return the name by which programs ask for the library of a header."""
-    major, minor = re.findall(r"^#define LNORM_VERSION_(?:MAJOR|MINOR) (\d+)$", header.read_text(), re.MULTILINE)
+    major, minor = re.findall(r"^#define LNORM_VERSION_(?:MAJOR|MINOR) (\d+)$", code(header), re.MULTILINE)
     return f"liblnorm.so.{major}" if major != "0" else f"liblnorm.so.0.{minor}"
 
 
