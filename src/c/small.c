@@ -245,13 +245,14 @@ lnorm_status lnorm_forward_f32(size_t rows, size_t cols, const float *x, const f
     const void *const all[] = {y, mean, rstd, x, gamma, beta};
     const size_t sizes[] = {bytes, row_bytes, row_bytes, bytes, col_bytes, col_bytes};
     const lnorm_status status = fits(rows, cols) ? check(all, sizes, 3, 6, 1, eps, small_eps) : LNORM_ERROR_SIZE;
-    for (size_t r = 0; status == LNORM_OK && r < rows; r++, x += cols, y += cols) {
+    for (size_t r = 0; status == LNORM_OK && r < rows; r++) {
         struct REALED(moments) m;
         struct row row = {x, cols, 1, 0};
         find_statistics(&m, &row, small_eps);
         write_statistics(&m, &row, r, mean, rstd);
         for (size_t i = 0; i < cols; i++) {
-            y[i] = normalized(&row, &m, gamma, beta, i);
+            *y++ = normalized(&row, &m, gamma, beta, i);
+            x++; /* not by cols, as it may be NULL where there are none */
         }
     }
     return status;
@@ -310,7 +311,7 @@ lnorm_status lnorm_quantized_forward(const lnorm_problem *problem, const void *x
     for (size_t r = 0; status == LNORM_OK && r < rows; r++) {
         struct REALED(moments) m;
         struct REALED(quantizer) to;
-        struct row row = {(const float *)x + r * cols, cols, 1, 0};
+        struct row row = {cols > 0 ? (const float *)x + r * cols : NULL, cols, 1, 0};
         find_statistics(&m, &row, eps);
         write_statistics(&m, &row, r, mean, rstd);
         REALED(begin_quantizer)(&to, type, dynamic ? NULL : scale, zero_point);
