@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Installs those of Debian's packages that are not there: scripts/install_debian.sh PACKAGE...
 set -euo pipefail
+exec 9>"${TMPDIR:-/tmp}/install_debian.lock"
+flock 9 # apt-get refuses to run beside another one
 missing=$(for package in "$@"; do dpkg -s "$package" >/dev/null 2>&1 || echo "$package"; done)
 [ -n "$missing" ] || exit 0
 sudo=$([ "$(id -u)" = 0 ] || echo sudo)

@@ -90,12 +90,10 @@ def test_headers_of_this_soname_are_recorded() -> None:
     assert soname(HEADER) in map(soname, HEADERS)
 
 
-@pytest.fixture(params=HEADERS, ids=lambda header: header.stem)
+@pytest.fixture(params=[h for h in HEADERS if soname(h) == soname(HEADER)], ids=lambda header: header.stem)
 def recorded(request: pytest.FixtureRequest) -> Path:
-    """Return each recorded header whose programs run with the library of today."""
+    """Return each recorded header whose programs ask for the library of today."""
     header: Path = request.param
-    if soname(header) != soname(HEADER):
-        pytest.skip(f"programs built against {header.name} ask for {soname(header)}, not {soname(HEADER)}")
     return header
 
 

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from commands import ROOT, run
+from commands import ROOT, cannot_run, run
 
 PAGE = (ROOT / "docs" / "c-api.md").read_text(encoding="utf-8")
 HEADER = re.sub(r"/\*.*?\*/", "", (ROOT / "include" / "lnorm.h").read_text(), flags=re.DOTALL)
@@ -85,7 +85,7 @@ def test_from_an_empty_folder_to_a_running_program(way: str, tmp_path: Path) -> 
     commands = "".join(re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
     for tool in ("cc", "c++", "cmake", "meson", "pkg-config", "python3"):
         if re.search(rf"\b{re.escape(tool)} ", commands) and not shutil.which(tool):
-            pytest.skip(f"the commands need {tool}")
+            cannot_run(f"the commands need {tool}")
     for name, contents in files_of(text).items():
         (tmp_path / name).write_text(contents)
     for language, source, _ in reversed(PROGRAMS):  # so that the first of each is what is left
@@ -99,7 +99,7 @@ def test_from_an_empty_folder_to_a_running_program(way: str, tmp_path: Path) -> 
 
 @needs_compilers
 def test_add_subdirectory_does_as_well(tmp_path: Path) -> None:
-    """In place of the lines about FetchContent, as the page says; test_consumers.py builds and runs such a project."""
+    """In place of the lines about FetchContent, as the page says; test_packages.py builds and runs such a project."""
     text = sections()["A part of a CMake project"]
     line = re.search(r"`(add_subdirectory\(.*\))`", text)
     assert line

@@ -1,6 +1,6 @@
 /* LNORM_SMALL: lnorm_forward_f32 and lnorm_quantized_forward of such rows, for machines of a few kilobytes. The order
  * of the sums is that of lane_sums.inc.h, and so are the bits; but the lanes are walked one after the other, and no
- * array of sums is kept. That reads a row sixteen times, which costs little where there is no cache to miss.
+ * array of sums is kept. A lane takes every sixteenth element, which costs little where there is no cache to miss.
  */
 #include "compiler.h"
 
