@@ -1,6 +1,7 @@
 """Builds pyln's compiled parts for the Limited API of CPython 3.11, each with the C library, src/c/*.c, in it.
 
-pyln._core is the package; pyln._bench._loops is the C side of its bench, bench/*.c, which calls the library from C.
+pyln._core is the package, with the functions that XLA calls for pyln.jax; pyln._bench._loops is the C side of its
+bench, bench/*.c, which calls the library from C.
 """
 
 import re
@@ -50,7 +51,7 @@ def extension(name: str, sources: list[str], depends: list[str], include_dirs: l
     )
 
 
-core = extension("pyln._core", ["pyln/_core.pyx"], ["pyln/lnorm.pxd"], [])
+core = extension("pyln._core", ["pyln/_core.pyx", "pyln/jax.c"], ["pyln/lnorm.pxd", "pyln/jax_abi.h"], [])
 bench_sources = sorted(path for path in glob("bench/*.c") if path != BENCH_PROGRAM)
 loops = extension(
     "pyln._bench._loops", ["pyln/_bench/_loops.pyx", *bench_sources], glob("bench/*.h"), ["bench", "src/c"]
