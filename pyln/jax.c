@@ -208,6 +208,7 @@ static int is_question(xla_frame *frame)
     xla_metadata *metadata = ((xla_metadata_extension *)frame->extensions)->metadata;
     metadata->version.major = XLA_MAJOR;
     metadata->version.minor = XLA_MINOR;
+    metadata->traits = 0;
     return 1;
 }
 

@@ -32,7 +32,8 @@ typedef struct xla_version {
 
 typedef struct xla_metadata {
     size_t struct_size;
-    xla_version version; /* written by the function */
+    xla_version version; /* written by the function, as is what follows */
+    uint32_t traits;
 } xla_metadata;
 
 typedef struct xla_metadata_extension {

@@ -244,6 +244,8 @@ def test_other_transformations(rng: np.random.Generator) -> None:
     )
     with pytest.raises(TypeError, match="forward-mode"):
         jax.jvp(pyln.jax.layer_norm, (x,), (x,))
+    with pytest.raises(NotImplementedError, match="Differentiation rule for 'pyln_jax_forward' not implemented"):
+        jax.grad(lambda x: jax.grad(loss)(x, pyln.jax.layer_norm).sum())(x)
 
 
 def test_only_the_gradients_that_are_wanted(rng: np.random.Generator) -> None:
@@ -350,6 +352,35 @@ def test_an_error_of_the_library_arrives() -> None:
     assert "LNORM_ISA" in python(program, LNORM_ISA="z80")
 
 
+def test_shard_map() -> None:
+    program = """
+import jax, numpy as np, pyln.jax
+from functools import partial
+from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
+mesh = jax.make_mesh((4,), ("d",), axis_types=(AxisType.Auto,))
+x = np.random.default_rng(0).standard_normal((8, 64), np.float32)
+weight, bias = np.random.default_rng(1).standard_normal((2, 64), np.float32)
+specs = P("d"), P(), P()
+args = [jax.device_put(a, NamedSharding(mesh, spec)) for a, spec in zip((x, weight, bias), specs)]
+over_devices = partial(jax.shard_map, pyln.jax.layer_norm, mesh=mesh, in_specs=specs, out_specs=P("d"))
+function = jax.jit(over_devices(check_vma=False))
+y = function(*args)
+assert len(y.addressable_shards) == 4 and y.addressable_shards[0].data.shape == (2, 64)
+assert np.array_equal(y, pyln.layer_norm(x, 64, weight, bias))
+assert "all-gather" not in function.lower(*args).compile().as_text()
+got = jax.jit(jax.grad(lambda *args: (function(*args) ** 2).sum(), (0, 1, 2)))(*args)
+want = jax.grad(lambda *args: (pyln.jax.layer_norm(*args) ** 2).sum(), (0, 1, 2))(x, weight, bias)
+assert all(np.allclose(a, b, rtol=1e-5, atol=1e-5) for a, b in zip(got, want))
+try:
+    over_devices()(*args)
+except NotImplementedError as error:
+    print(error)
+"""
+    assert python(program, XLA_FLAGS="--xla_force_host_platform_device_count=4") == (
+        "pyln.jax under jax.shard_map needs check_vma=False, as an argument of shard_map\n"
+    )
+
+
 def test_a_program_may_end_while_it_is_computed() -> None:
     program = "import jax, pyln.jax\nx = jax.numpy.ones((4000, 2000))\nfor _ in range(5): y = pyln.jax.layer_norm(x)\nprint('end')"
     assert python(program) == "end\n"
@@ -365,7 +396,7 @@ def test_jax_is_imported_on_request_only() -> None:
 LAYOUTS = {
     "xla_extension XLA_FFI_Extension_Base": "struct_size type next",
     "xla_version XLA_FFI_Api_Version": "struct_size extensions=extension_start major=major_version minor=minor_version",
-    "xla_metadata XLA_FFI_Metadata": "struct_size version=api_version",
+    "xla_metadata XLA_FFI_Metadata": "struct_size version=api_version traits",
     "xla_metadata_extension XLA_FFI_Metadata_Extension": "base=extension_base metadata",
     "xla_buffer XLA_FFI_Buffer": "struct_size extensions=extension_start type=dtype data rank dims",
     "xla_buffers XLA_FFI_Args": "struct_size extensions=extension_start size kinds=types at=args",
