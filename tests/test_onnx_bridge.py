@@ -63,12 +63,10 @@ def model(
 
 
 def by_pyln(model: Any, inputs: Arrays) -> list[np.ndarray]:
-    """Run, and see that the nodes are not computed by someone else."""
+    """Run, and see that the norms are not computed by someone else."""
     evaluator = ReferenceEvaluator(model, new_ops=pyln.onnx.operators())
-    ours = {(cls.op_domain, cls.__name__): cls for cls in pyln.onnx.operators()}
     for node, implementation in zip(model.graph.node, evaluator.rt_nodes_, strict=True):
-        cls = ours.get((node.domain, node.op_type))
-        assert cls is None or type(implementation) is cls
+        assert ("Norm" in node.op_type) == (type(implementation).__module__ == "pyln.onnx")
     return evaluator.run(None, inputs)
 
 
