@@ -1,0 +1,135 @@
+"""The site: sphinx-build -W --keep-going -n docs build/site. Pages are Markdown that can be read without it."""
+
+import os
+import re
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+from docutils.nodes import document
+from docutils.utils import get_source_line
+from sphinx.addnodes import download_reference, pending_xref
+from sphinx.application import Sphinx
+from sphinx.errors import ExtensionError
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))  # the docstrings of this checkout; the compiled part is that of the installed package
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # the examples are small, and other work shares the machine
+
+import pyln  # noqa: E402
+
+project = "lnorm and pyln"
+author = "The pyln maintainers"
+copyright = author
+release = re.search(r'LNORM_VERSION_STRING "(.*)"', (ROOT / "include" / "lnorm.h").read_text())[1]
+version = release.rpartition(".")[0]
+
+extensions = [
+    "myst_parser",
+    "breathe",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinxcontrib.programoutput",
+]
+highlight_language = "text"
+default_role = "code"
+
+myst_heading_anchors = 4
+
+# Signatures as they are called; the docstrings say what each argument may be.
+autodoc_typehints = "none"
+autodoc_preserve_defaults = True
+autodoc_member_order = "bysource"
+# Packages that a module of pyln is for, where the site is built without them.
+autodoc_mock_imports = [name for name in ("torch", "jax", "flax", "onnx", "onnxruntime") if find_spec(name) is None]
+napoleon_google_docstring = False
+napoleon_use_rtype = False
+
+breathe_default_project = "lnorm"
+breathe_domain_by_extension = {"h": "c", "hpp": "cpp"}
+breathe_default_members = ("members",)
+
+# What the site has no page of: the languages' own types, C's names and those that are not public in C++, other packages.
+nitpick_ignore_regex = [
+    ("c:identifier", r"u?int\d+_t|size_t"),
+    ("cpp:identifier", r"lnorm_\w+|LNORM_\w+|lnorm|throws|element<T>::real"),
+    ("py:.*", r"(numpy|torch|jax|flax|onnx|onnxruntime)(\..*)?"),
+]
+
+html_theme = "furo"
+html_title = f"lnorm and pyln {release}"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_copy_source = False
+html_show_copyright = False
+
+# Pages of the repository that the site has through an `include`, and where it has what is in a folder.
+PAGES = {
+    "CHANGELOG.md": "changelog",
+    "CONTRIBUTING.md": "contributing",
+    "README.md": "index",
+    "examples": "examples",
+    "examples/c/gpt/README.md": "gpt",
+    "packaging/README.md": "packaging",
+}
+
+LINKS = {name: f":py:obj:`~pyln.{name}`" for name in pyln.__all__}
+
+
+def follow_links(app: Sphinx, doctree: document) -> None:
+    """Lead links that are right in the repository, in included pages too, to the site's pages, or to a copy of the file."""
+    for link in list(doctree.findall(pending_xref)):
+        source, _ = get_source_line(link)
+        if link["reftype"] != "myst" or source is None or link["reftarget"].startswith("#"):
+            continue
+        name, _, anchor = link["reftarget"].partition("#")
+        suffix = ".md" if link["refdomain"] == "doc" else ""
+        target = Path(os.path.relpath(Path(source).parent / (name + suffix), ROOT))
+        if page := PAGES.get(str(target)) or (target.parts[0] == "docs" and target.suffix == ".md" and target.stem):
+            link["refdomain"], link["reftarget"] = "doc", page
+            link["reftargetid"] = link.get("reftargetid") or anchor or None
+        elif (ROOT / target).is_file():
+            copy = download_reference("", *link.children, refdoc=link["refdoc"], reftarget=os.path.join("..", target))
+            link.replace_self(copy)
+
+
+def complete(app: Sphinx, docname: str, source: list[str]) -> None:
+    """Add to the table of contents the pages, and to the reference the modules, that are not named there."""
+    if docname == "index":
+        others = sorted(page for page in app.env.found_docs if not re.search(rf"^{page}$", source[0], re.MULTILINE))
+        others.remove("index")
+        source[0] = source[0].replace("OTHER-PAGES", "\n".join(others))
+    if docname == "python-api":
+        reexported = re.findall(r"^from pyln\.(\w+) import", (ROOT / "pyln" / "__init__.py").read_text(), re.MULTILINE)
+        modules = {path.stem for path in (ROOT / "pyln").glob("[!_]*.py")} - {*reexported, "cs231n"}
+        for name in sorted(modules):
+            title = f"pyln.{name}"
+            source[0] += f"\n{title}\n{'-' * len(title)}\n\n.. automodule:: {title}\n   :members:\n"
+
+
+def link_names(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
+    """Make links of the public names in docstrings."""
+    lines[:] = [re.sub(r"``(?:pyln\.)?(\w+)``", lambda m: LINKS.get(m[1], m[0]), line) for line in lines]
+
+
+def describe_headers(app: Sphinx) -> None:
+    """Have Doxygen read the headers, as docs/Doxyfile says."""
+    folder = Path(app.doctreedir) / "doxygen"
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = f"@INCLUDE = docs/Doxyfile\nOUTPUT_DIRECTORY = {folder}\nGENERATE_HTML = NO\nGENERATE_XML = YES\n"
+    try:
+        subprocess.run(["doxygen", "-"], input=settings, cwd=ROOT, text=True, check=True)
+    except FileNotFoundError as error:
+        raise ExtensionError("the reference of the C API needs doxygen") from error
+    for path in (folder / "xml").glob("*.xml"):  # parameters that share a description, as breathe takes them
+        path.write_text(re.sub(r"</parametername>\s*<parametername[^>]*>", ",", path.read_text()))
+    app.config.breathe_projects = {"lnorm": str(folder / "xml")}
+
+
+def setup(app: Sphinx) -> None:
+    """Register what the events call."""
+    app.connect("builder-inited", describe_headers, priority=1)
+    app.connect("autodoc-process-docstring", link_names)
+    app.connect("source-read", complete)
+    app.connect("doctree-read", follow_links, priority=1)
