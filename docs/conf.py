@@ -15,7 +15,9 @@ from sphinx.errors import ExtensionError
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # the docstrings of this checkout; the compiled part is that of the installed package
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # the examples are small, and other work shares the machine
+# The examples run with this Python, on one core: they are small, and other work shares the machine.
+os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import pyln  # noqa: E402
 
@@ -50,7 +52,7 @@ breathe_default_project = "lnorm"
 breathe_domain_by_extension = {"h": "c", "hpp": "cpp"}
 breathe_default_members = ("members",)
 
-# What the site has no page of: the languages' own types, C's names and those that are not public in C++, other packages.
+# What the site has no page of: the languages' own types, in C++ C's names and what is not public, other packages.
 nitpick_ignore_regex = [
     ("c:identifier", r"u?int\d+_t|size_t"),
     ("cpp:identifier", r"lnorm_\w+|LNORM_\w+|lnorm|throws|element<T>::real"),
@@ -78,7 +80,7 @@ LINKS = {name: f":py:obj:`~pyln.{name}`" for name in pyln.__all__}
 
 
 def follow_links(app: Sphinx, doctree: document) -> None:
-    """Lead links that are right in the repository, in included pages too, to the site's pages, or to a copy of the file."""
+    """Lead links that are right in the repository, in included pages too, to the site's pages or to copies of files."""
     for link in list(doctree.findall(pending_xref)):
         source, _ = get_source_line(link)
         if link["reftype"] != "myst" or source is None or link["reftarget"].startswith("#"):
