@@ -76,6 +76,7 @@ PAGES = {
     "packaging/README.md": "packaging",
 }
 
+LANGUAGES = {".c": "c", ".py": "python", ".rs": "rust"}
 LINKS = {name: f":py:obj:`~pyln.{name}`" for name in pyln.__all__}
 
 
@@ -97,17 +98,23 @@ def follow_links(app: Sphinx, doctree: document) -> None:
 
 
 def complete(app: Sphinx, docname: str, source: list[str]) -> None:
-    """Add to the table of contents the pages, and to the reference the modules, that are not named there."""
+    """Add what is not named there: pages to the table of contents, modules to the reference, examples to theirs."""
     if docname == "index":
         others = sorted(page for page in app.env.found_docs if not re.search(rf"^{page}$", source[0], re.MULTILINE))
         others.remove("index")
         source[0] = source[0].replace("OTHER-PAGES", "\n".join(others))
     if docname == "python-api":
-        reexported = re.findall(r"^from pyln\.(\w+) import", (ROOT / "pyln" / "__init__.py").read_text(), re.MULTILINE)
-        modules = {path.stem for path in (ROOT / "pyln").glob("[!_]*.py")} - {*reexported, "cs231n"}
-        for name in sorted(modules):
-            title = f"pyln.{name}"
-            source[0] += f"\n{title}\n{'-' * len(title)}\n\n.. automodule:: {title}\n   :members:\n"
+        exporting = re.findall(r"^from (pyln\.\w+) import", (ROOT / "pyln" / "__init__.py").read_text(), re.MULTILINE)
+        modules = {".".join(path.relative_to(ROOT).with_suffix("").parts) for path in ROOT.glob("pyln/**/*.py")}
+        for name in sorted({name.removesuffix(".__init__") for name in modules} - {"pyln", "pyln.cs231n", *exporting}):
+            if "._" not in name:
+                source[0] += f"\n{name}\n{'-' * len(name)}\n\n.. automodule:: {name}\n   :members:\n"
+    if docname == "examples":
+        named = source[0]
+        for path in sorted(path for path in (ROOT / "examples").rglob("*") if path.suffix in LANGUAGES):
+            if path.name not in named:
+                name, language = path.relative_to(ROOT), LANGUAGES[path.suffix]
+                source[0] += f"\n## {name}\n\n```{{literalinclude}} ../{name}\n:language: {language}\n```\n"
 
 
 def link_names(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
