@@ -104,7 +104,8 @@ def complete(app: Sphinx, docname: str, source: list[str]) -> None:
         others.remove("index")
         source[0] = source[0].replace("OTHER-PAGES", "\n".join(others))
     if docname == "python-api":
-        exporting = re.findall(r"^from (pyln\.\w+) import", (ROOT / "pyln" / "__init__.py").read_text(), re.MULTILINE)
+        inits = "".join(path.read_text() for path in ROOT.glob("pyln/**/__init__.py"))
+        exporting = re.findall(r"^from (pyln\.[\w.]+) import", inits, re.MULTILINE)
         modules = {".".join(path.relative_to(ROOT).with_suffix("").parts) for path in ROOT.glob("pyln/**/*.py")}
         for name in sorted({name.removesuffix(".__init__") for name in modules} - {"pyln", "pyln.cs231n", *exporting}):
             if "._" not in name:
