@@ -43,8 +43,9 @@ myst_heading_anchors = 4
 autodoc_typehints = "none"
 autodoc_preserve_defaults = True
 autodoc_member_order = "bysource"
-# Packages that a module of pyln is for, where the site is built without them.
-autodoc_mock_imports = [name for name in ("torch", "jax", "flax", "onnx", "onnxruntime") if find_spec(name) is None]
+# Packages that modules of pyln are for, and that need not be there.
+PACKAGES = ["numpy", "torch", "jax", "flax", "dask", "onnx", "onnxruntime"]
+autodoc_mock_imports = [name for name in PACKAGES if find_spec(name) is None]
 napoleon_google_docstring = False
 napoleon_use_rtype = False
 
@@ -56,7 +57,7 @@ breathe_default_members = ("members",)
 nitpick_ignore_regex = [
     ("c:identifier", r"u?int\d+_t|size_t"),
     ("cpp:identifier", r"lnorm_\w+|LNORM_\w+|lnorm|throws|element<T>::real"),
-    ("py:.*", r"(numpy|torch|jax|flax|onnx|onnxruntime)(\..*)?"),
+    ("py:.*", rf"({'|'.join(PACKAGES)})(\..*)?"),
 ]
 
 html_theme = "furo"
