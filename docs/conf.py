@@ -67,8 +67,10 @@ html_show_copyright = False
 # Pages of the repository that the site has through an `include`, and where it has what is in a folder.
 PAGES = {
     "CHANGELOG.md": "changelog",
+    "CODE_OF_CONDUCT.md": "conduct",
     "CONTRIBUTING.md": "contributing",
     "README.md": "index",
+    "SECURITY.md": "security",
     "examples": "examples",
     "examples/c/gpt/README.md": "gpt",
     "packaging/README.md": "packaging",
@@ -91,7 +93,9 @@ def follow_links(app: Sphinx, doctree: document) -> None:
             link["refdomain"], link["reftarget"] = "doc", page
             link["reftargetid"] = link.get("reftargetid") or anchor or None
         elif (ROOT / target).is_file():
-            copy = download_reference("", *link.children, refdoc=link["refdoc"], reftarget=os.path.join("..", target))
+            copy = download_reference(
+                "", "", *link.children, refdoc=link["refdoc"], reftarget=os.path.join("..", target)
+            )
             link.replace_self(copy)
 
 

@@ -60,6 +60,7 @@ def test_every_page_of_docs_is_there(pages: dict[str, "bs4.BeautifulSoup"]) -> N
 def test_links_lead_to_pages_files_and_anchors(site: Path, pages: dict[str, "bs4.BeautifulSoup"]) -> None:
     checked, broken = 0, []
     for name, page in pages.items():
+        assert "</inline>" not in page.get_text()
         for tag in page.find_all(["a", "img", "link", "script"]):
             link = urlsplit(tag.get("href") or tag.get("src") or "")
             if link.scheme or link.netloc or not (link.path or link.fragment):
