@@ -1,18 +1,28 @@
-"""Builds pyln's compiled parts for the Limited API of CPython 3.11, each with the C library, src/c/*.c, in it.
+"""Builds pyln's compiled parts, each with the C library, src/c/*.c, in it.
 
 pyln._core is the package, with the functions that XLA calls for pyln.jax; pyln._bench._loops is the C side of its
 bench, bench/*.c, which calls the library from C.
+Both are for the Limited API of CPython 3.11, so that one wheel serves it and all later ones. A free-threaded CPython
+cannot use that: a wheel of its own is for just its version.
 """
 
+import json
+import os
 import re
+import shlex
+import subprocess
 import sys
+import sysconfig
 from glob import glob
 from pathlib import Path
 
 from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
 
 HEADER = "include/lnorm.h"
 BENCH_PROGRAM = "bench/lnorm_bench.c"
+LIMITED_API = (3, 11)
+LIMITED = not sysconfig.get_config_var("Py_GIL_DISABLED")
 
 
 def version() -> str:
@@ -23,17 +33,21 @@ def version() -> str:
     return found[1]
 
 
-C_FLAGS = ["-O3", "-std=c11", "-fvisibility=hidden", "-ffp-contract=off", "-fno-math-errno"]
-
-
-POSIX = sys.platform != "win32"
+if sys.platform == "win32":
+    # stdatomic.h is behind the last one.
+    C_FLAGS = ["/O2", "/std:c11", "/experimental:c11atomics"]
+    LINK_FLAGS = []
+else:
+    C_FLAGS = ["-O3", "-std=c11", "-fvisibility=hidden", "-ffp-contract=off", "-fno-math-errno"]
+    C_FLAGS += shlex.split(os.environ.get("CFLAGS", ""))  # setuptools puts them first, where -O3 would overrule them
+    LINK_FLAGS = ["-lm"]  # behind the library, which needs it
 
 # Compiled once, and linked into both extensions.
 library = {
     "sources": sorted(glob("src/c/*.c")),
     "obj_deps": {"": [HEADER, *glob("src/c/*.h")]},
     "include_dirs": ["include"],
-    "cflags": C_FLAGS if POSIX else [],
+    "cflags": C_FLAGS,
 }
 
 
@@ -44,11 +58,34 @@ def extension(name: str, sources: list[str], depends: list[str], include_dirs: l
         sources=sources,
         depends=[HEADER, *depends, *glob("src/c/*")],
         include_dirs=["include", *include_dirs],
-        define_macros=[("Py_LIMITED_API", "0x030B0000")],
-        extra_compile_args=C_FLAGS if POSIX else [],
-        extra_link_args=["-lm"] if POSIX else [],  # behind the library, which needs it
-        py_limited_api=True,
+        define_macros=[("Py_LIMITED_API", "0x{:02X}{:02X}0000".format(*LIMITED_API))] if LIMITED else [],
+        extra_compile_args=C_FLAGS,
+        extra_link_args=LINK_FLAGS,
+        py_limited_api=LIMITED,
     )
+
+
+class BuildExt(build_ext):
+    """Also writes down how it was built, for `python -m pyln info`."""
+
+    def run(self) -> None:
+        super().run()
+        target = Path(self.get_ext_fullpath("pyln._core")).with_name("_build.json")
+        told = {
+            "compiler": self._compiler_version(),
+            "flags": [flag for flag in C_FLAGS if "/" not in flag[1:]],  # no paths of the machine
+            "python": sysconfig.get_python_version(),
+            "limited_api": ".".join(map(str, LIMITED_API)) if LIMITED else None,
+            "platform": sysconfig.get_platform(),
+        }
+        target.write_text(json.dumps(told, indent=1) + "\n")
+
+    def _compiler_version(self) -> str:
+        command = getattr(self.compiler, "compiler_so", None)  # a Unix compiler's
+        if not command:
+            return str(self.compiler.compiler_type)
+        asked = subprocess.run([command[0], "--version"], capture_output=True, text=True, check=False)
+        return asked.stdout.partition("\n")[0].strip() or Path(command[0]).name
 
 
 core = extension("pyln._core", ["pyln/_core.pyx", "pyln/jax.c"], ["pyln/lnorm.pxd", "pyln/jax_abi.h"], [])
@@ -61,5 +98,6 @@ setup(
     version=version(),
     libraries=[("lnorm", library)],
     ext_modules=[core, loops],
-    options={"bdist_wheel": {"py_limited_api": "cp311"}},
+    cmdclass={"build_ext": BuildExt},
+    options={"bdist_wheel": {"py_limited_api": "cp{}{}".format(*LIMITED_API)}} if LIMITED else {},
 )

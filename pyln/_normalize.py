@@ -102,6 +102,8 @@ def _blocks(shape: tuple[int, int, int], itemsize: int) -> Iterator[tuple[slice,
 def _load(name: str, path: Path, mmap_mode: Any = None) -> Array:
     try:
         loaded = np.load(path, mmap_mode=mmap_mode, allow_pickle=False)
+    except OSError as error:
+        raise OSError(f"{name}: cannot read {path}: {error.strerror or error}") from None
     except (EOFError, ValueError) as error:
         raise ValueError(f"{name}: {path} is not a .npy file of numbers ({error})") from None
     if not isinstance(loaded, np.ndarray):
@@ -132,6 +134,8 @@ def _allocate(file: IO[bytes], shape: tuple[int, ...], dtype: np.dtype[Any], for
 def _whole_file(path: Path) -> Iterator[IO[bytes]]:
     """A new file that takes the path's place at the end, or disappears if that is not reached."""
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"output: cannot write {path}: No such folder: {path.parent}")
     try:
         with open(part, "x+b") as file:
             yield file

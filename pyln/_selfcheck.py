@@ -1,17 +1,18 @@
-"""What ``python -m pyln`` does: a check on real activations, and the speed beside NumPy's on the same data."""
+"""What ``python -m pyln check`` does: a check on real activations, and the speed beside NumPy's on the same data."""
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.resources import as_file, files
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 import pyln
 from pyln._arguments import Array
+from pyln._terminal import paint
 
 # In units of 2**-24, the rounding of one float32; see docs/numerics.md.
 FORWARD_BOUND, BACKWARD_BOUND = 4, 8
@@ -19,41 +20,55 @@ UNIT = 2.0**-24
 
 NEXT = """\
 Next
+  python -m pyln --help                     info, normalize, bench, with examples
   python -m pyln normalize IN.npy OUT.npy   normalize an array in a file, of any size
   help(pyln.layer_norm)                     the function; torch's arguments, NumPy's out= and axis=
   examples/, docs/concepts.md               programs that run, and what is normalized over what"""
 
 
-def run() -> int:
-    """Print the report; return 0 if everything held, else 1."""
+def run(say: Callable[[str], object] = print) -> dict[str, Any]:
+    """Say the report line by line; return it as JSON has it."""
     used = pyln.isa()
-    print(f"pyln {pyln.__version__}")
+    say(f"pyln {pyln.__version__}")
     sets = ", ".join(f"{name} (in use)" if name == used else name for name in pyln.available_isas())
-    print(f"Instruction sets: {sets}; threads: {pyln.get_num_threads()}\n")
+    say(f"Instruction sets: {sets}; threads: {pyln.get_num_threads()}\n")
 
     norms = _load_norms()
     rows, cols = norms[0].x.shape
-    print(f"Check on the input of {len(norms)} layer norms of all-MiniLM-L6-v2 ({rows} tokens x {cols}, float32)")
+    say(f"Check on the input of {len(norms)} layer norms of all-MiniLM-L6-v2 ({rows} tokens x {cols}, float32)")
+    checks = list(_checks(norms, used))
+    for check in checks:
+        word = paint("ok   ", "green") if check["passed"] else paint("WRONG", "red")
+        beside = "" if check["error"] is None else f" {check['error']:.2f} u, allowed {check['allowed']} u"
+        say(f"  {word}  {check['what']}{beside}")
+
+    say("\nSpeed on the same data, medians of interleaved runs")
+    numpy_time, pyln_time = _times(norms[0])
+    ratio = numpy_time / pyln_time
+    say(f"  NumPy {numpy_time * 1e6:.0f} us, pyln {pyln_time * 1e6:.0f} us: {ratio:.1f} times as fast\n")
+    passed = all(check["passed"] for check in checks)
+    say(NEXT if passed else paint("The check FAILED: the results of this installation cannot be trusted.", "red"))
+    return {
+        "pyln": pyln.__version__,
+        "passed": passed,
+        "isa": used,
+        "threads": pyln.get_num_threads(),
+        "checks": checks,
+        "speed": {"numpy": numpy_time, "pyln": pyln_time},
+    }
+
+
+def _checks(norms: list[_Norm], used: str) -> Iterator[dict[str, Any]]:
     forward, backward = (max(errors) for errors in zip(*map(_errors, norms), strict=True))
-    results = [
-        (f"{name}: largest error against float64 {error:.2f} u, allowed {bound} u", error <= bound)
-        for name, error, bound in (("forward", forward, FORWARD_BOUND), ("backward", backward, BACKWARD_BOUND))
-    ]
+    for name, error, bound in (("forward", forward, FORWARD_BOUND), ("backward", backward, BACKWARD_BOUND)):
+        what = f"{name}: largest error against float64"
+        yield {"what": what, "passed": error <= bound, "error": error, "allowed": bound}
     expected = [_bits(norm) for norm in norms]
     for name in pyln.available_isas():
         if name != used:
             with pyln.use_isa(name):
-                results.append((f"{name}: the same bits as {used}", [_bits(norm) for norm in norms] == expected))
-    for what, good in results:
-        print(f"  {'ok   ' if good else 'WRONG'}  {what}")
-
-    print("\nSpeed on the same data, medians of interleaved runs")
-    numpy_time, pyln_time = _times(norms[0])
-    ratio = numpy_time / pyln_time
-    print(f"  NumPy {numpy_time * 1e6:.0f} us, pyln {pyln_time * 1e6:.0f} us: {ratio:.1f} times as fast\n")
-    passed = all(good for _, good in results)
-    print(NEXT if passed else "The check FAILED: the results of this installation cannot be trusted.")
-    return 0 if passed else 1
+                same = [_bits(norm) for norm in norms] == expected
+            yield {"what": f"{name}: the same bits as {used}", "passed": same, "error": None, "allowed": None}
 
 
 class _Norm(NamedTuple):

@@ -1,17 +1,20 @@
-"""The command line: the self-check, and normalize from file to file."""
+"""The command line: info, the self-check, normalize from file to file; what all commands share."""
 
+import contextlib
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from importlib import metadata
 
 import numpy as np
 import pytest
 
 import pyln
-from pyln import _normalize, _selfcheck
-from pyln.__main__ import main
+from pyln import _info, _normalize, _selfcheck
+from pyln.__main__ import _parser, main
 
 
 def test_selfcheck_passes(capsys):
@@ -112,7 +115,7 @@ def test_refusals_leave_no_file(files, tmp_path, capsys):
         ([str(truncated), str(target)], "input: "),
         ([str(text), str(target)], "input: "),
         ([str(tmp_path / "missing.npy"), str(target)], "No such file"),
-        ([good, str(tmp_path / "no" / "folder.npy")], "No such file"),
+        ([good, str(tmp_path / "no" / "folder.npy")], "No such folder"),
     ]:
         assert main(["normalize", *arguments]) == 1, arguments
         assert message in capsys.readouterr().err
@@ -155,3 +158,155 @@ def test_a_failed_write_keeps_the_old_output(files, tmp_path, monkeypatch, capsy
     assert main(["normalize", source, str(target)]) == 1
     assert "No space left" in capsys.readouterr().err
     assert target.read_text() == "precious" and len(os.listdir(tmp_path)) == 2
+
+
+def command(*arguments, **environment):
+    """Run the command line in a process of its own; a terminal is what it does not have."""
+    return subprocess.run(
+        [sys.executable, "-m", "pyln", *arguments],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def on_a_terminal(*arguments, **environment):
+    """What it writes to a terminal."""
+    pty = pytest.importorskip("pty", reason="a terminal is made by the module pty, which Windows lacks")
+    ours, theirs = pty.openpty()
+    clean = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "TERM")}
+    done = subprocess.run(
+        [sys.executable, "-m", "pyln", *arguments], env={**clean, "TERM": "xterm", **environment}, stdout=theirs
+    )
+    os.close(theirs)
+    written = b""
+    with contextlib.suppress(OSError):  # Linux's way to say that the other side is closed
+        while part := os.read(ours, 1 << 16):
+            written += part
+    os.close(ours)
+    assert done.returncode == 0
+    return written.decode()
+
+
+def test_info(capsys):
+    assert main(["info", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["pyln"] == pyln.__version__ and told["numpy"] == np.__version__
+    assert told["instruction_sets"]["in_use"] == pyln.isa()
+    assert told["instruction_sets"]["available"] == pyln.available_isas()
+    assert told["threads"] == pyln.get_num_threads() >= 1 and told["cpus"] >= 1
+    assert told["optional"]["ml_dtypes"] == metadata.version("ml_dtypes")
+    assert main(["info"]) == 0
+    printed = capsys.readouterr().out
+    for part in (pyln.__version__, f"{pyln.isa()} (in use)", "ml_dtypes", told["machine"]["cpu"]):
+        assert part in printed
+
+
+def test_info_tells_how_it_was_built(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(_info._core, "__file__", str(tmp_path / "_core.abi3.so"))
+    assert main(["info"]) == 0 and "Build              unknown" in capsys.readouterr().out
+    told = {"compiler": "cc 1.2", "flags": ["-O3", "-x"], "python": "3.14", "limited_api": "3.11", "platform": "any"}
+    (tmp_path / "_build.json").write_text(json.dumps(told))
+    assert main(["info"]) == 0 and "cc 1.2; -O3 -x; for CPython 3.11 and later" in capsys.readouterr().out
+    (tmp_path / "_build.json").write_text(json.dumps({**told, "limited_api": None}))
+    assert main(["info"]) == 0 and "for CPython 3.14 without the GIL" in capsys.readouterr().out
+
+
+def test_info_names_what_is_not_installed(capsys, monkeypatch):
+    required = ["numpy>=2", 'no-such_package[x]>=3; extra == "some"', 'numpy; extra == "some"']
+    monkeypatch.setattr(_info.metadata, "requires", lambda name: required)
+    assert main(["info", "--json"]) == 0
+    optional = json.loads(capsys.readouterr().out)["optional"]
+    assert optional == {"no-such_package": None, "numpy": np.__version__}
+    assert main(["info"]) == 0 and 'no-such_package: pip install "pyln[all]"' in capsys.readouterr().out
+
+
+def test_info_says_why_the_instruction_set_is_in_use():
+    told = [
+        json.loads(command("info", "--json", LNORM_ISA=isa).stdout)["instruction_sets"] for isa in ("scalar", "sse9")
+    ]
+    assert told[0]["in_use"] == "scalar" and told[0]["reason"] == "LNORM_ISA=scalar asks for it"
+    assert told[1]["in_use"] is None and "'sse9' is not an instruction set of this machine" in told[1]["reason"]
+
+
+def test_check_as_json(capsys, tmp_path):
+    assert main(["check", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["passed"] and told["isa"] == pyln.isa() and min(told["speed"].values()) > 0
+    assert [check["what"].partition(":")[0] for check in told["checks"]] == [
+        *("forward", "backward"),
+        *(name for name in pyln.available_isas() if name != pyln.isa()),
+    ]
+    assert all(check["passed"] and check["error"] <= check["allowed"] for check in told["checks"][:2])
+    file = tmp_path / "check.json"
+    assert main(["check", "--json", str(file)]) == 0
+    assert "forward: largest error" in capsys.readouterr().out and json.loads(file.read_text())["passed"]
+
+
+def test_bench_as_json():
+    done = command("bench", "--json", "--seconds", "0.1", "--shape", "3x65", "--peers", "none")
+    assert done.returncode == 0 and "3 x 65" in done.stderr
+    assert [case["rows"] for case in json.loads(done.stdout)["cases"]] == [3, 3]
+
+
+def test_colours_where_a_terminal_is():
+    assert "\033[32mok" in on_a_terminal("check")
+    assert "\033[" in on_a_terminal("info")
+    for way in ({"NO_COLOR": "1"}, {"TERM": "dumb"}):
+        assert "\033" not in on_a_terminal("info", **way)
+    assert "\033" not in command("info", TERM="xterm").stdout
+    assert "\033" not in on_a_terminal("info", "--json")
+
+
+def test_help_teaches_each_command():
+    for arguments in ([], ["info"], ["check"], ["normalize"], ["bench"]):
+        told = command(*arguments, "--help").stdout
+        examples = told.partition("examples:\n")[2].partition("\n\n")[0].splitlines()
+        assert len(examples) >= 2 and all("python -m pyln" in line for line in examples)
+        assert max(map(len, examples)) <= 120
+
+
+def test_examples_of_help_are_commands():
+    """Each parses, as far as its own command goes."""
+    for name in ("", "info", "check", "normalize", "bench"):
+        told = command(*name.split(), "--help").stdout.partition("examples:\n")[2].partition("\n\n")[0]
+        for line in told.splitlines():
+            words = line.partition("python -m pyln")[2].split("  ")[0].partition("|")[0].split()
+            _parser().parse_args(words)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["check", "--json", "{tmp}/no/x.json"], "--json: cannot write {tmp}/no/x.json: No such file or directory"),
+        (["bench", "--from", "{tmp}/no.json"], "--from: cannot read {tmp}/no.json: No such file or directory"),
+        (["bench", "--from", "{tmp}/text"], "--from: expected the JSON that --json writes"),
+        (["normalize", "{tmp}/no.npy", "{tmp}/y.npy"], "input: cannot read {tmp}/no.npy: No such file or directory"),
+        (["normalize", "{tmp}/x.npy", "{tmp}/no/y.npy"], "output: cannot write {tmp}/no/y.npy: No such folder"),
+        (["normalize", "{tmp}/x.npy", "{tmp}/y.npy", "--bias", "{tmp}/b"], "bias: cannot read {tmp}/b: No such file"),
+    ],
+)
+def test_errors_name_the_argument(arguments, message, tmp_path, capsys):
+    (tmp_path / "text").write_text("text")
+    np.save(tmp_path / "x.npy", np.zeros((2, 3), "f4"))
+    assert main([argument.format(tmp=tmp_path) for argument in arguments]) == 1
+    assert f"error: {message.format(tmp=tmp_path)}" in capsys.readouterr().err
+
+
+def test_a_picture_without_matplotlib(monkeypatch, capsys):
+    monkeypatch.delitem(sys.modules, "pyln._bench.plot", raising=False)
+    monkeypatch.delattr("pyln._bench.plot", raising=False)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert main(["bench", "--plot", "x.svg"]) == 1
+    assert (
+        'error: --plot: needs matplotlib, which is not installed: pip install "pyln[bench]"' in capsys.readouterr().err
+    )
+
+
+def test_output_that_nobody_reads_on():
+    with subprocess.Popen(
+        [sys.executable, "-m", "pyln", "info"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b"" and process.wait(60) == 1

@@ -5,8 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from pyln._terminal import add_json_option, json_only, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,6 +32,7 @@ examples:
   python -m pyln bench --set full --json all.json --plot pictures/
   python -m pyln bench --operations                 what is fused, 16-bit, quantized, channels-first ...
   python -m pyln bench --from all.json --plot size.svg          draw again, without measuring
+  python -m pyln bench --peers none --json | jq .summary        the tables go to standard error
 
 peers: plain (C loops at -O3), numpy, and those of onednn, torch, onnxruntime, openvino, jax that are installed;
 `pip install "pyln[bench]"` installs them all. Each result is compared with pyln's before it is timed.
@@ -93,7 +97,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     how = parser.add_argument_group("how long, and where to")
     how.add_argument("--seconds", type=float, metavar="S", help="time to spend (default 80; for --set full 500)")
-    how.add_argument("--json", type=Path, metavar="FILE", help="write what was measured")
+    add_json_option(how, "what was measured")
     how.add_argument(
         "--plot",
         type=Path,
@@ -105,39 +109,53 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run(args: argparse.Namespace) -> int:
     """Do what the command line says."""
-    if args.operations:
-        return _run_operations(args)
+    with redirect_stdout(sys.stderr if json_only(args.json) else sys.stdout):
+        told = _run_operations(args) if args.operations else _run_shapes(args)
+    write_json(args.json, told)
+    return 0
+
+
+def _run_shapes(args: argparse.Namespace) -> dict[str, Any]:
     from pyln._bench import report
 
-    measured = json.loads(args.source.read_text()) if args.source else None
-    if args.plot:
-        from pyln._bench import plot  # before the long part, in case it cannot be imported
-
+    measured = _read(args.source) if args.source else None
+    if args.plot:  # before the long part, in case it cannot be imported
+        try:
+            from pyln._bench import plot
+        except ImportError:
+            raise ImportError('--plot: needs matplotlib, which is not installed: pip install "pyln[bench]"') from None
         plot.check(args.plot)
     if measured is None:
         measured = _measure(args)
     else:
         _print_again(measured)
     print(report.foot(measured))
-    if args.json:
-        args.json.write_text(json.dumps(measured, indent=1) + "\n")
     if args.plot:
         for path in plot.draw(measured, args.plot):
             print(f"wrote {path}")
-    return 0
+    return measured
 
 
-def _run_operations(args: argparse.Namespace) -> int:
+def _run_operations(args: argparse.Namespace) -> dict[str, Any]:
     if args.plot or args.source or args.shape:
         raise ValueError("--operations: goes with --seconds and --json only")
     from pyln._bench import operations
     from pyln._bench.peers import one_thread_each
 
     one_thread_each()
-    measured = operations.run(args.seconds or 80)
-    if args.json:
-        args.json.write_text(json.dumps({"format": 1, "operations": measured}, indent=1) + "\n")
-    return 0
+    return {"format": 1, "operations": operations.run(args.seconds or 80)}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        measured = json.loads(path.read_text())
+    except OSError as error:
+        raise OSError(f"--from: cannot read {path}: {error.strerror}") from None
+    except ValueError:
+        measured = None
+    if not isinstance(measured, dict) or measured.get("format") != 1 or "cases" not in measured:
+        raise ValueError(f"--from: expected the JSON that --json writes, with format 1 and cases, got {path}")
+    return measured
 
 
 def _measure(args: argparse.Namespace) -> dict[str, Any]:
@@ -170,8 +188,6 @@ def _print_again(measured: dict[str, Any]) -> None:
     from pyln._bench import report
     from pyln._bench.run import summary
 
-    if measured.get("format") != 1:
-        raise ValueError("--from: expected the JSON that --json writes, with format 1")
     measured.setdefault("summary", summary(measured["cases"]))
     names = {timed["name"]: None for case in measured["cases"] for timed in case["times"] if timed["kind"] != "limit"}
     print(report.head(measured))
