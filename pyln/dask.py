@@ -22,19 +22,11 @@ except ImportError as error:
     raise ImportError('pyln.dask needs dask: pip install "pyln[dask]"') from error
 
 from pyln import _arguments as arguments
-from pyln import _core
+from pyln import _core, _pieces
 from pyln._arguments import Array, Shape
 from pyln._call import LAYER, RMS, Settings
 from pyln._norm import Norm, each, flags, look_at, saved_statistics
-from pyln.building_blocks import (
-    GradMoments,
-    Moments,
-    apply_grad_moments,
-    grad_moments,
-    merge_grad_moments,
-    merge_moments,
-    moments,
-)
+from pyln.building_blocks import Moments, merge_moments, moments
 from pyln.functional import layer_norm as pyln_layer_norm
 from pyln.functional import layer_norm_backward as pyln_layer_norm_backward
 from pyln.functional import machine_epsilon
@@ -354,17 +346,20 @@ class _Job:
         dy: DaskArray = da.rechunk(grad_out, x.chunks)
         options: dict[str, Any] = dict(axes=self.axes, zero_centered=bool(zero_centered))
         if self.split:
-            options |= dict(rms=norm.operation == RMS, count=math.prod(norm.norm_shape))
+            rms = norm.operation == RMS
+            options |= dict(rms=rms, count=math.prod(norm.norm_shape))
             moments = self._blockwise(_with_rstd, norm.real, (self._moments(), statistics[-1]), 5)
+            known = _pieces.numbers(rms)
             pieces = self._blockwise(
-                _grad_moments, norm.real, (dy, x, moments, self.weight), 3, of_pieces=True, **options
+                _of_piece, norm.real, (dy, x, moments, self.weight), known, of_pieces=True, **options
             )
-            arrays = (dy, x, moments, self._merge(_merge_grad_moments, pieces), self.weight)
-            results = self._blockwise(_apply_grad_moments, x.dtype, arrays, output_mask=mask, **options)
+            whole = self._merge(_merge_of_pieces, pieces, rms=rms)
+            arrays = (dy, x, moments, whole, self.weight)
+            results = self._blockwise(_apply_backward, x.dtype, arrays, output_mask=mask, **options)
         else:
             options |= dict(operation=norm.operation)
-            arrays = (dy, x, *statistics, self.weight, self.bias)
-            results = self._blockwise(_gradients, x.dtype, arrays, output_mask=mask, **options)
+            blocks = (dy, x, *statistics, self.weight, self.bias)
+            results = self._blockwise(_gradients, x.dtype, blocks, output_mask=mask, **options)
         grads: list[DaskArray | None] = [_nth(results, 0, x.chunks, x.dtype) if mask[0] else None]
         for i, shape in enumerate(norm.parameter_shapes()[: len(given)], 1):
             grads.append(self._sum(results, i, shape) if mask[i] else None)
@@ -543,9 +538,8 @@ def _merge_moments(values: Array, *, axes: Shape, counts: Sequence[int], rms: bo
     return reduce(merge_moments, (Moments(count, piece, rms) for count, piece in pieces)).values
 
 
-def _merge_grad_moments(values: Array, *, axes: Shape, counts: Sequence[int]) -> Array:
-    pieces = zip(counts, _side_by_side(values, axes), strict=True)
-    return reduce(merge_grad_moments, (GradMoments(count, piece) for count, piece in pieces)).values
+def _merge_of_pieces(values: Array, *, axes: Shape, counts: Sequence[int], rms: bool) -> Array:
+    return _pieces.merged(counts, _side_by_side(values, axes), rms)
 
 
 def _side_by_side(values: Array, axes: Shape) -> list[Array]:
@@ -576,17 +570,16 @@ def _apply(
 
 
 def _statistic(moments: Array, *, operation: int, eps: float, name: str) -> Array:
-    """Return the mean or rstd as the library rounds them: of rows of one number, whose moments are these."""
+    """Return mean or rstd as the library rounds them: of rows of one number, whose moments are these."""
     rows = math.prod(moments.shape[:-1])
-    results = {result: np.empty(rows, moments.dtype) for result in ("mean", "rstd")}
+    result = np.empty(rows, moments.dtype)
     if rows:
         one = np.zeros((rows, 1, 1), moments.dtype)
         code = arguments.type_code(moments.dtype)
-        arrays = {"x": one, "y": one.copy(), "moments": np.ascontiguousarray(moments).reshape(rows, -1), **results}
-        _core.run(
-            "apply_moments", (*Settings(operation, code, code, code, 0, eps), 0), arrays, frozenset({"y", *results})
-        )
-    return results[name].reshape(moments.shape[:-1])
+        arrays = {"x": one, "y": one.copy(), "moments": np.ascontiguousarray(moments).reshape(rows, -1), name: result}
+        settings = (*Settings(operation, code, code, code, 0, eps), 0)
+        _core.run("apply_moments", settings, arrays, frozenset({"y", name}))
+    return result.reshape(moments.shape[:-1])
 
 
 def _with_rstd(moments: Array, rstd: Array) -> Array:
@@ -624,7 +617,7 @@ def _halves(a: Array) -> tuple[Array, Array]:
     return high, a - high
 
 
-def _grad_moments(
+def _of_piece(
     dy: Array,
     x: Array,
     moments: Array,
@@ -636,14 +629,14 @@ def _grad_moments(
     count: int,
 ) -> Array:
     weight = _multiplier(weight, x, axes, zero_centered)
-    return grad_moments(dy, x, Moments(count, moments, rms), weight, 0.0, axis=axes).values
+    return _pieces.of_piece(dy, x, Moments(count, moments, rms), weight, 0.0, axes)
 
 
-def _apply_grad_moments(
+def _apply_backward(
     dy: Array,
     x: Array,
     moments: Array,
-    grad_moments: Array,
+    merged: Array,
     weight: Array | None,
     *,
     axes: Shape,
@@ -654,8 +647,7 @@ def _apply_grad_moments(
 ) -> list[Array | None]:
     weight = _multiplier(weight, x, axes, zero_centered)
     wanted = (*output_mask, False)[:3]
-    of_rows = Moments(count, moments, rms), GradMoments(count, grad_moments)
-    grads = apply_grad_moments(dy, x, *of_rows, weight, 0.0, axis=axes, output_mask=wanted)
+    grads = _pieces.apply(dy, x, Moments(count, moments, rms), merged, weight, 0.0, axes, wanted)
     return _spread_out(grads, x, axes)
 
 

@@ -1,8 +1,8 @@
 """Layer and RMS norm of tensors whose normalized dimensions are sharded over the ranks of a process group.
 
-Each rank holds a piece of every row. Forward gathers the moments of the pieces, five numbers per row, and backward
-three; every rank merges them in the order of the ranks, so that all go on with the same bits. Gradients of the weight
-and of the bias are those of the rank's own columns.
+Each rank holds a piece of every row. Forward gathers the moments of the pieces, five numbers per row, and so does
+backward (for RMS norm three); every rank merges them in the order of the ranks, so that all go on with the same bits.
+Gradients of the weight and of the bias are those of the rank's own columns.
 """
 
 from __future__ import annotations
@@ -18,19 +18,11 @@ from torch import distributed as dist
 from torch.autograd.function import once_differentiable
 
 from pyln import _arguments as arguments
+from pyln import _pieces
 from pyln._arguments import Array
 from pyln._call import LAYER, RMS
 from pyln._norm import Norm, look_at
-from pyln.building_blocks import (
-    GradMoments,
-    Moments,
-    apply_grad_moments,
-    apply_moments,
-    grad_moments,
-    merge_grad_moments,
-    merge_moments,
-    moments,
-)
+from pyln.building_blocks import Moments, apply_moments, merge_moments, moments
 from pyln.functional import machine_epsilon
 
 __all__ = ["ShardedLayerNorm", "ShardedRMSNorm", "layer_norm", "rms_norm"]
@@ -245,12 +237,11 @@ class _Apply(torch.autograd.Function):
         shards: _Shards = ctx.shards
         mask = ctx.needs_input_grad[:3]
         if shards.grad_input:  # on all ranks then
-            own = grad_moments(dy, x, ctx.moments, weight, ctx.eps, axis=ctx.axes)
-            pieces = zip(shards.counts, _gather(own.values, shards), strict=True)
-            whole = reduce(merge_grad_moments, (GradMoments(count, values) for count, values in pieces))
+            own = _pieces.of_piece(dy, x, ctx.moments, weight, ctx.eps, ctx.axes)
+            merged = _pieces.merged(shards.counts, _gather(own, shards), ctx.moments.rms)
         else:  # grad_weight and grad_bias do not need them
-            whole = GradMoments(ctx.moments.count, np.zeros_like(ctx.moments.values[..., :3]))
-        grads = apply_grad_moments(dy, x, ctx.moments, whole, weight, ctx.eps, axis=ctx.axes, output_mask=mask)
+            merged = np.zeros_like(ctx.moments.values[..., :4])
+        grads = _pieces.apply(dy, x, ctx.moments, merged, weight, ctx.eps, ctx.axes, mask)
         dx, *parameters = (None if g is None else _tensor(g) for g in grads)
         rounded = (None if g is None else g.to(t) for g, t in zip(parameters, ctx.types, strict=True))
         return dx, *rounded, None, None, None, None
