@@ -2,8 +2,8 @@
 
 ``pyln.grad_moments`` gives mean(g * xhat) of a piece as one number. Where g is far from 0 against its spread, that of
 the whole row is a small difference of large ones. So here a number near the mean of g is taken from it first: each
-piece takes its own first g, and tells what it was and what mean(xhat) is, so that another can be taken instead, the same
-for all pieces. RMS norm subtracts no mean from g, and so loses nothing.
+piece takes its own first g, and tells what it was and what mean(xhat) is, so that another can be taken instead, the
+same for all pieces. RMS norm subtracts no mean from g, and so loses nothing.
 """
 
 from __future__ import annotations

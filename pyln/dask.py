@@ -529,6 +529,11 @@ def _spread_out(grads: Sequence[Array | None], x: Array, axes: Shape) -> list[Ar
 # ---- What is done with pieces of rows ----
 
 
+def _aligned(values: Array) -> Array:
+    """Return numbers, which may have come at an odd place of a message, as the library takes them."""
+    return np.require(values, requirements="A")
+
+
 def _moments(x: Array, *, axes: Shape, rms: bool) -> Array:
     return moments(x, axes, rms=rms).values
 
@@ -543,6 +548,7 @@ def _merge_of_pieces(values: Array, *, axes: Shape, counts: Sequence[int], rms: 
 
 
 def _side_by_side(values: Array, axes: Shape) -> list[Array]:
+    values = _aligned(values)
     places = itertools.product(*(range(values.shape[a]) for a in axes))
     before = (slice(None),) * axes[0]
     return [values[(*before, *(slice(i, i + 1) for i in place))] for place in places]
@@ -565,7 +571,7 @@ def _apply(
     norm = look_at(operation, x, None, _parameter(weight, x, axes), _parameter(bias, x, axes), axes, shared=True)
     y = arguments.result("out", None, x, y_type)
     flag = flags(zero_centered, round_steps)
-    norm.run("apply_moments", eps, flag, x=x, moments=moments, gamma=norm.weight, beta=norm.bias, y=y)
+    norm.run("apply_moments", eps, flag, x=x, moments=_aligned(moments), gamma=norm.weight, beta=norm.bias, y=y)
     return y
 
 
@@ -576,7 +582,12 @@ def _statistic(moments: Array, *, operation: int, eps: float, name: str) -> Arra
     if rows:
         one = np.zeros((rows, 1, 1), moments.dtype)
         code = arguments.type_code(moments.dtype)
-        arrays = {"x": one, "y": one.copy(), "moments": np.ascontiguousarray(moments).reshape(rows, -1), name: result}
+        arrays = {
+            "x": one,
+            "y": one.copy(),
+            "moments": np.require(moments, requirements="AC").reshape(rows, -1),
+            name: result,
+        }
         settings = (*Settings(operation, code, code, code, 0, eps), 0)
         _core.run("apply_moments", settings, arrays, frozenset({"y", name}))
     return result.reshape(moments.shape[:-1])
@@ -629,7 +640,7 @@ def _of_piece(
     count: int,
 ) -> Array:
     weight = _multiplier(weight, x, axes, zero_centered)
-    return _pieces.of_piece(dy, x, Moments(count, moments, rms), weight, 0.0, axes)
+    return _pieces.of_piece(dy, x, Moments(count, _aligned(moments), rms), weight, 0.0, axes)
 
 
 def _apply_backward(
@@ -647,7 +658,8 @@ def _apply_backward(
 ) -> list[Array | None]:
     weight = _multiplier(weight, x, axes, zero_centered)
     wanted = (*output_mask, False)[:3]
-    grads = _pieces.apply(dy, x, Moments(count, moments, rms), merged, weight, 0.0, axes, wanted)
+    of_rows = Moments(count, _aligned(moments), rms)
+    grads = _pieces.apply(dy, x, of_rows, _aligned(merged), weight, 0.0, axes, wanted)
     return _spread_out(grads, x, axes)
 
 

@@ -266,11 +266,11 @@ def test_split_rows_do_not_depend_on_their_neighbours(rng: Generator, dtype: np.
 
 
 @pytest.mark.parametrize("rms", [False, True])
-@pytest.mark.parametrize("chunks", [WHOLE_ROWS[1], *SPLIT_ROWS], ids=str)
-def test_schedulers_change_no_bit(rng: Generator, cluster: Any, dtype: np.dtype, chunks: Chunks, rms: bool) -> None:
+@pytest.mark.parametrize("chunks", [WHOLE_ROWS[1], *SPLIT_ROWS[1:]], ids=str)
+def test_schedulers_change_no_bit(rng: Generator, cluster: Any, chunks: Chunks, rms: bool) -> None:
     """On two worker processes too, which both have a part of the input; gradients are sums over many chunks."""
-    x, dy = (np.tile(a, (9, 1, 1)) * rng.standard_normal((63, 1, 1)).astype(dtype) for a in numbers(rng, dtype))
-    chunks = ((*chunks[0],) * 9, *chunks[1:])
+    x, dy = numbers(rng, np.float32, (35, 5, 30))
+    chunks = (chunks[0] * 5, *chunks[1:])
     weight, bias = parameters(rng, x, -1)
     lazy = [da.from_array(a, chunks=chunks) for a in (x, dy)]
     got = everything(pd, rms, *lazy, weight, bias, axis=-1)
