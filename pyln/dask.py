@@ -585,7 +585,7 @@ def _statistic(moments: Array, *, operation: int, eps: float, name: str) -> Arra
         arrays = {
             "x": one,
             "y": one.copy(),
-            "moments": np.require(moments, requirements="AC").reshape(rows, -1),
+            "moments": np.require(moments, requirements=["A", "C"]).reshape(rows, -1),
             name: result,
         }
         settings = (*Settings(operation, code, code, code, 0, eps), 0)

@@ -1,5 +1,6 @@
 """pyln.torch.distributed on real processes: the bounds of whole rows, one set of statistics, errors that reach all ranks."""
 
+import contextlib
 import datetime
 import itertools
 import pickle
@@ -16,6 +17,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 import rows
+from commands import ROOT, run
 from errors import BOUNDS, DGAMMA, measure
 from forms import Case, Results
 from test_accuracy import check, make, variants
@@ -360,3 +362,14 @@ def test_without_a_process_group() -> None:
 def test_torch_is_imported_only_when_asked_for() -> None:
     code = "import sys, pyln; assert 'torch' not in sys.modules; import pyln.torch.distributed"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_the_page_s_program(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "distributed.md").read_text(encoding="utf-8")
+    pattern = r"`sharded.py`:\n\n```python\n(.*?)^```\n\n```sh\n(.*?)^```\n\n```text\n(.*?)^```"
+    ((program, command, expected),) = re.findall(pattern, page, re.MULTILINE | re.DOTALL)
+    (tmp_path / "sharded.py").write_text(program)
+    torchrun, *arguments = command.split()
+    assert torchrun == "torchrun"
+    with contextlib.chdir(tmp_path):
+        assert run(sys.executable, "-m", "torch.distributed.run", *arguments) == expected
