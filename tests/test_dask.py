@@ -197,7 +197,7 @@ def one_hot_rows(rng: Generator, dtype: str) -> Errors:
 def all_sizes(rng: Generator, dtype: str) -> Errors:
     """Rows of which squares vanish or overflow, beside ordinary ones; the sizes of docs/numerics.md."""
     info = np.finfo(dtype)
-    exponents = np.linspace(info.minexp // 2 - 8, info.maxexp - 8, 12).astype(int)[:, None]
+    exponents = np.linspace(info.minexp + 10, info.maxexp - 8, 16).astype(int)[:, None]
     for cols, offset, eps in itertools.product((17, 300), (0, 100), (2.0**-17, 0.0)):
         x = np.ldexp(rng.standard_normal((len(exponents), cols)) + offset, exponents - 7 * (offset > 0))
         yield from errors_of(rng, make(rng, dtype, x, eps=eps), f"mean/std {offset}, eps {eps}")
@@ -351,6 +351,17 @@ def test_gradients_of_parameters_are_summed_as_if_exactly(rng: Generator, dtype:
         for got, which in ((grad_weight, 1), (grad_bias, 2)):
             exact = [dtype.type(math.fsum(float(part[which][j]) for part in parts)) for j in range(4)]
             np.testing.assert_array_equal(got, exact)
+
+
+def test_rstd_in_place_of_a_variance_is_found_again(rng: Generator, dtype: np.dtype) -> None:
+    """Backward is given rstd, and hands moments on: of whatever size it is, to the last bit."""
+    info = np.finfo(dtype)
+    size = rng.integers(3 - info.maxexp, info.maxexp - 3, (5000, 1))
+    rstd = np.ldexp(rng.uniform(1, 2, size.shape), size).astype(dtype)
+    rstd[:9] = 0
+    moments = np.zeros((*rstd.shape, 5), dtype)
+    moments[..., 2] = moments[..., 4] = 1
+    assert_same(pd._statistic(pd._with_rstd(moments, rstd), operation=0, eps=0.0, name="rstd"), rstd)
 
 
 # ---- Arguments ----

@@ -3,11 +3,13 @@
 import contextlib
 import datetime
 import itertools
+import os
 import pickle
 import re
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -54,7 +56,12 @@ def run_rank(rank: int, function: Callable[[int], Any], folder: Path, ranks: int
     dist.init_process_group(
         "gloo", init_method=f"file://{folder / 'store'}", rank=rank, world_size=ranks, timeout=timeout
     )
-    (folder / f"rank{rank}").write_bytes(pickle.dumps(function(rank)))
+    try:
+        (folder / f"rank{rank}").write_bytes(pickle.dumps(function(rank)))
+    except BaseException:
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(1)  # at once, and not when the group has given up
     dist.barrier()
     dist.destroy_process_group()
 
@@ -114,6 +121,7 @@ def bounds_of_wide_types(rank: int) -> None:
         dys = [None, rows.far_from_0(rng, x), rows.correlated(rng, x.astype(dtype), 0.9), rows.small_or_large(rng, x)]
         check_bounds(rng, [(make(rng, dtype, x, dy), dy is None) for dy in dys])
         check_bounds(rng, [(make(rng, dtype, rows.outliers(rng, 5, cols)), False)])
+        check_bounds(rng, [(make(rng, dtype, np.ldexp(x, np.finfo(dtype).minexp + 10)), False)])
 
 
 def bounds_of_16_bits(rank: int) -> None:
