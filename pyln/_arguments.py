@@ -83,6 +83,11 @@ def tensor(name: str, value: object, allowed: Sequence[str] = (), owner: str = "
     """Return value as an array of a type that the library knows, or just of those that its owner allows."""
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{name}: a masked array, whose mask would be ignored; fill it first: {name}.filled(...)")
+    if getattr(value, "requires_grad", False):
+        raise TypeError(
+            f"{name}: a tensor that requires grad, whose gradient would be lost; pyln.torch has the functions with "
+            f"autograd, and {name}.detach() is for those without"
+        )
     array = value if isinstance(value, np.ndarray) else _dlpack.as_array(name, value)
     if not _is_known(array.dtype) or (allowed and type_name(array.dtype) not in allowed):
         native = array.dtype.newbyteorder("=")

@@ -1,0 +1,32 @@
+"""Tensors as NumPy arrays that share their memory."""
+
+from __future__ import annotations
+
+from typing import overload
+
+import torch
+from torch import Tensor
+
+from pyln._arguments import Array, bfloat16
+
+
+@overload
+def array(tensor: Tensor) -> Array: ...
+@overload
+def array(tensor: None) -> None: ...
+@overload
+def array(tensor: Tensor | None) -> Array | None: ...
+def array(tensor: Tensor | None) -> Array | None:
+    """Return the tensor's memory, with its strides, as an array; bfloat16 as that of ml_dtypes."""
+    if tensor is None:
+        return None
+    if tensor.requires_grad:
+        tensor = tensor.detach()
+    if tensor.dtype is torch.bfloat16:
+        return tensor.view(torch.uint16).numpy().view(bfloat16())
+    return tensor.numpy()
+
+
+def arithmetic_type(dtype: torch.dtype) -> torch.dtype:
+    """Return the type that tensors of dtype are computed in, which statistics have too."""
+    return torch.float64 if dtype is torch.float64 else torch.float32
