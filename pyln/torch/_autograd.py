@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._functorch.autograd_function import enable_single_level_autograd_function
 from torch.autograd import forward_ad
 
 from pyln.torch import _formulas as formulas
@@ -224,11 +225,20 @@ def kernel(name: str) -> Callable[..., tuple[Tensor, ...]]:
     derivative = DERIVATIVES[name]
     operator = getattr(operators, name).default
 
+    def below(*arguments: Any) -> tuple[Tensor, ...]:
+        with torch._C._AutoDispatchBelowAutograd():
+            results: tuple[Tensor, ...] = operator(*arguments)
+        return results
+
     class Function(torch.autograd.Function):
         @staticmethod
         def forward(ctx: Any, *arguments: Any) -> tuple[Tensor, ...]:
-            with torch._C._AutoDispatchBelowAutograd():
-                results: tuple[Tensor, ...] = operator(*arguments)
+            if torch._C._are_functorch_transforms_active():
+                # Below may be another level of torch.func, which differentiates in its turn.
+                with torch.enable_grad(), forward_ad._set_fwd_grad_enabled(True):
+                    results = below(*arguments)
+            else:
+                results = below(*arguments)
             ctx.set_materialize_grads(False)
             derivative.keep(ctx, arguments, results)
             return results
@@ -242,16 +252,18 @@ def kernel(name: str) -> Callable[..., tuple[Tensor, ...]]:
             return tuple(result)
 
     Function.__name__ = "".join(word.capitalize() for word in name.split("_")).replace("Rms", "RMS")
+    # torch.autograd.Function.apply, and so register_autograd, refuses torch.func; but this runs within one level of it.
+    apply: Callable[..., tuple[Tensor, ...]] = super(torch.autograd.Function, Function).apply
 
     def autograd(*arguments: Any) -> tuple[Tensor, ...]:
         if forward_ad._current_level >= 0 and _has_tangent(arguments):
             return derivative.composed(*arguments)
-        if torch.is_grad_enabled() and any(isinstance(a, Tensor) and a.requires_grad for a in arguments):
-            results: tuple[Tensor, ...] = Function.apply(*arguments)  # type: ignore[no-untyped-call]
-            return results
-        with torch._C._AutoDispatchBelowAutograd():
-            results = operator(*arguments)
-        return results
+        if not (torch.is_grad_enabled() and any(isinstance(a, Tensor) and a.requires_grad for a in arguments)):
+            return below(*arguments)
+        if torch._C._are_functorch_transforms_active():
+            with enable_single_level_autograd_function():
+                return apply(*arguments)
+        return apply(*arguments)
 
     return autograd
 

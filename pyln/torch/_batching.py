@@ -59,7 +59,7 @@ class _LastAxes:
 
 def _looped(operator: Callable[..., tuple[Tensor, ...]], info: Any, in_dims: Sequence[Any], arguments: Any) -> Result:
     calls = [
-        operator(*(a if d is None else a.select(d, i) for a, d in zip(arguments, in_dims, strict=True)))
+        operator(*(a.select(d, i) if isinstance(d, int) else a for a, d in zip(arguments, in_dims, strict=True)))
         for i in range(info.batch_size)
     ]
     results = tuple(torch.stack(parts) for parts in zip(*calls, strict=True))
