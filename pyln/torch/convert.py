@@ -65,7 +65,7 @@ def convert(model: torch.nn.Module) -> Conversion:
                 module.__class__ = RMSNorm
                 vars(module).update(found)
         if reason is None:
-            report.converted[name] = f"{kind.__module__}.{kind.__name__} is pyln.torch.{module}"
+            report.converted[name] = f"{kind.__name__} is pyln.torch.{module}"
         else:
             report.left[name] = f"{kind.__name__}: {reason}"
     return report
