@@ -28,7 +28,7 @@ from torch.testing import assert_close
 import pyln
 import pyln.torch as pt
 from pyln.torch._arrays import array
-from pyln.torch._operators import NAMES
+from pyln.torch._operators import ELSEWHERE, NAMES
 
 ROOT = Path(__file__).resolve().parent.parent
 OPERATORS = torch.ops.pyln
@@ -154,6 +154,12 @@ def test_bits_are_those_of_numpy_arrays(shape: tuple[int, ...], dtype: torch.dty
         np.testing.assert_array_equal(array(a), e, strict=True)
 
 
+@pytest.mark.parametrize("dtype", TYPES, ids=str)
+def test_epsilon_of_rms_norm_by_default(dtype: torch.dtype) -> None:
+    x = 3e-4 * torch.randn(4, 24).to(dtype)  # mean squares near float32's epsilon
+    assert_close(pt.rms_norm(x, 24), F.rms_norm(x, (24,)), rtol=0.02, atol=0)
+
+
 def test_a_large_mean_costs_pytorch_digits_and_not_pyln() -> None:
     x = randn(8, 768, leaf=False) + 1e4
     exact = F.layer_norm(x.double(), (768,))
@@ -264,8 +270,8 @@ def test_opcheck(name: str) -> None:
     if name.endswith("_backward"):
         masked = (*arguments[:-1], [False, *arguments[-1][1:-1], False])
         assert set(opcheck(operator, masked).values()) == {"SUCCESS"}
-    if name in ("layer_norm", "rms_norm", "group_norm"):
-        half = [a.detach().bfloat16() if isinstance(a, Tensor) else a for a in arguments]
+    if "add" not in name:  # 16 bits; statistics, which need no gradient, stay as they are
+        half = [a.detach().bfloat16() if isinstance(a, Tensor) and a.requires_grad else a for a in arguments]
         assert set(opcheck(operator, tuple(half)).values()) == {"SUCCESS"}
 
 
@@ -295,6 +301,11 @@ def test_every_entry_of_the_second_derivatives() -> None:
     assert gradgradcheck(lambda x, w, b: pt.group_norm(x, 2, w, b), (double(2, 4, 2), double(4), double(4)))
 
 
+def layer_norm_by_definition(x: Tensor, shape: tuple[int], weight: Tensor) -> Tensor:
+    """Differentiable any number of times; PyTorch's own is right twice in reverse mode, and then no more."""
+    return (x - x.mean(-1, keepdim=True)) / torch.sqrt(x.var(-1, keepdim=True, correction=0) + 1e-5) * weight
+
+
 def test_third_derivatives() -> None:
     x, w = double(2, 5), double(5)
 
@@ -304,7 +315,7 @@ def test_third_derivatives() -> None:
             value = torch.autograd.grad(value, x, create_graph=True)[0].square().sum()
         return value
 
-    assert_close(third(pt.layer_norm), third(F.layer_norm))
+    assert_close(third(pt.layer_norm), third(layer_norm_by_definition))
 
 
 def test_forward_mode() -> None:
@@ -348,7 +359,7 @@ def test_second_derivatives_of_torch_func() -> None:
     assert_close(hessian(mine)(x), expected)  # forward over reverse
     assert_close(jacrev(jacrev(mine))(x), expected)  # reverse over reverse
     along = lambda f: grad(lambda x: jvp(f, (x,), (x.cos(),))[1])(x)  # reverse over forward
-    assert_close(along(mine), along(other))
+    assert_close(along(mine), along(lambda x: layer_norm_by_definition(x, (5,), w).sin().sum()))
 
 
 def test_gradients_of_each_sample_of_a_model() -> None:
@@ -409,6 +420,7 @@ def test_export() -> None:
 
 
 @pytest.mark.parametrize("dtype", TYPES, ids=str)
+@pytest.mark.filterwarnings("ignore:Mismatch dtype")  # PyTorch's, that its rms_norm is slow
 def test_autocast_does_to_types_what_it_does_to_those_of_pytorch(dtype: torch.dtype) -> None:
     x = randn(4, 6, 8, dtype=dtype)
     parameters = randn(8, dtype=torch.float64 if dtype is torch.float64 else torch.float32)
@@ -529,20 +541,20 @@ def test_convert_a_model_of_torch_nn() -> None:
     model.again = model[1]  # shared
     model.replaced = nn.LayerNorm(8)
     model.replaced.forward = lambda x: x
-    model.half = nn.LayerNorm(8).to(torch.float8_e4m3fn)
-    parameters, state = list(model.parameters()), {k: v.clone() for k, v in model.state_dict().items()}
     x = randn(4, 8)
     expected = model(x)
-    model[2].reset_running_stats()
+    model.add_module("eighth", nn.ModuleList([nn.LayerNorm(8).to(torch.float8_e4m3fn)]))
+    parameters, names = list(model.parameters()), model.state_dict().keys()
     report = pt.convert(model)
+    del model.eighth
     calls.clear()
     assert_close(model(x), expected)
     assert len(calls) == 2 and model.again is model[1]
     assert [type(model[i]) for i in (1, 3, 4)] == [pt.LayerNorm, pt.GroupNorm, pt.RMSNorm]
-    assert all(a is b for a, b in zip(parameters, model.parameters(), strict=True))
-    assert model.state_dict().keys() == state.keys()
-    assert report.converted.keys() == {"1", "3", "4"} and report.left.keys() == {"2", "replaced", "half"}
-    assert "was replaced" in report.left["replaced"] and "float8" in report.left["half"]
+    assert all(a is b for a, b in zip(parameters, model.parameters(), strict=False))
+    assert model.state_dict().keys() == {name for name in names if not name.startswith("eighth")}
+    assert report.converted.keys() == {"1", "3", "4"} and report.left.keys() == {"2", "replaced", "eighth.0"}
+    assert "was replaced" in report.left["replaced"] and "float8" in report.left["eighth.0"]
     assert "converted 3, left 3" in str(report) and "  3: GroupNorm is pyln.torch.GroupNorm(2, 8" in str(report)
     assert not pt.convert(model).converted
 
@@ -628,9 +640,12 @@ def test_refusals_say_what_to_do() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_other_devices_are_refused(name: str) -> None:
     """By what the dispatcher would call; a tensor on such a device cannot be made here."""
-    keys = torch._C.DispatchKeySet(torch._C.DispatchKey.CUDA)
-    with pytest.raises(TypeError, match=rf"{name}: .*CUDA.*\.cpu\(\)"), torch.no_grad():
-        getattr(OPERATORS, name).default.redispatch(keys, *operator_calls()[name])
+    arguments = operator_calls()[name]
+    for kind, remedy in ELSEWHERE.items():
+        keys = torch._C.DispatchKeySet(torch._C._dispatch_key_parse(kind))
+        words = rf"{name}: .*{kind}\); use {re.escape(remedy)} first"
+        with pytest.raises(TypeError, match=words), torch.no_grad():
+            getattr(OPERATORS, name).default.redispatch(keys, *arguments)
 
 
 def test_numpy_functions_refuse_what_would_lose_a_gradient() -> None:

@@ -30,7 +30,7 @@ _SCHEMAS = (
 )
 
 # What is not memory of this machine's CPU with strides, and what would make it so.
-_ELSEWHERE = {
+ELSEWHERE = {
     "CUDA": ".cpu()",
     "XPU": ".cpu()",
     "MPS": ".cpu()",
@@ -69,5 +69,5 @@ for _name, _rule in _batching.rules().items():
     _LIBRARY.impl(_name, _autograd.kernel(_name), "Autograd")
     torch.library.register_fake(f"pyln::{_name}", getattr(_fake, _name), lib=_LIBRARY)
     torch.library.register_vmap(f"pyln::{_name}", _rule, lib=_LIBRARY)
-    for _key, _remedy in _ELSEWHERE.items():
+    for _key, _remedy in ELSEWHERE.items():
         _LIBRARY.impl(_name, _refusal(_name, _key, _remedy), _key)
