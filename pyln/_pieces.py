@@ -8,7 +8,6 @@ same for all pieces. RMS norm subtracts no mean from g, and so loses nothing.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from functools import reduce
 
@@ -17,21 +16,6 @@ import numpy as np
 from pyln import _arguments as arguments
 from pyln._arguments import Array, Shape
 from pyln.building_blocks import GradMoments, Moments, apply_grad_moments, grad_moments, merge_grad_moments
-
-
-def in_range(values: Array, eps: float) -> Array:
-    """Return values of Moments whose scale is so small that eps, times its square, does not overflow.
-
-    What that takes from the mean and the variance of tiny rows is nothing beside eps.
-    """
-    limit = max(1.0, math.ldexp(1.0, -(math.frexp(eps)[1] // 2))) if eps else math.inf
-    scale = values[..., 4]
-    if not (scale > limit).any():
-        return values
-    down = np.minimum(1, limit / scale).astype(values.dtype)
-    with np.errstate(under="ignore"):
-        smaller: Array = values * np.stack([down, down, down * down, down * down, down], axis=-1)
-    return smaller
 
 
 def numbers(rms: bool) -> int:

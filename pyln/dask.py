@@ -534,10 +534,6 @@ def _aligned(values: Array) -> Array:
     return np.require(values, requirements="A")
 
 
-def _in_range(moments: Array, eps: float) -> Array:
-    return _pieces.in_range(_aligned(moments), eps)
-
-
 def _moments(x: Array, *, axes: Shape, rms: bool) -> Array:
     return moments(x, axes, rms=rms).values
 
@@ -575,7 +571,7 @@ def _apply(
     norm = look_at(operation, x, None, _parameter(weight, x, axes), _parameter(bias, x, axes), axes, shared=True)
     y = arguments.result("out", None, x, y_type)
     flag = flags(zero_centered, round_steps)
-    norm.run("apply_moments", eps, flag, x=x, moments=_in_range(moments, eps), gamma=norm.weight, beta=norm.bias, y=y)
+    norm.run("apply_moments", eps, flag, x=x, moments=_aligned(moments), gamma=norm.weight, beta=norm.bias, y=y)
     return y
 
 
@@ -589,7 +585,7 @@ def _statistic(moments: Array, *, operation: int, eps: float, name: str) -> Arra
         arrays = {
             "x": one,
             "y": one.copy(),
-            "moments": np.ascontiguousarray(_in_range(moments, eps)).reshape(rows, -1),
+            "moments": np.ascontiguousarray(_aligned(moments)).reshape(rows, -1),
             name: result,
         }
         settings = (*Settings(operation, code, code, code, 0, eps), 0)

@@ -206,7 +206,6 @@ def _norm(
     own = moments(norm.x, axes, rms=operation == RMS)
     pieces = zip(shards.counts, _gather(own.values, shards), strict=True)
     whole = reduce(merge_moments, (Moments(count, values, own.rms) for count, values in pieces))
-    whole = Moments(whole.count, _pieces.in_range(whole.values, eps), own.rms)
     y: Tensor = _Apply.apply(input, weight, bias, whole, axes, eps, shards)  # type: ignore[no-untyped-call]
     return y
 

@@ -196,9 +196,10 @@ static KERNEL_INLINE void REALED(finish_backward)(struct REALED(backward_moments
 /* ---- Of rows whose statistics are given ---- */
 
 /* rows and their LNORM_MOMENTS numbers from the given place on, one row a lane; the scales go to scale. Lanes without a
- * row are those of the last. */
+ * row are those of the last. Where eps of the scaled row would overflow, as that of tiny rows whose moments were taken
+ * without it, the scale is made smaller: what the moments lose by that is nothing beside eps. */
 static KERNEL_INLINE struct REALED(statistics)
-    REALED(given_statistics)(const void *moments, size_t row, size_t rows, REAL *scale)
+    REALED(given_statistics)(const void *moments, size_t row, size_t rows, REAL eps, REAL *scale)
 {
     REAL part[LNORM_MOMENTS][LANES];
     for (size_t lane = 0; lane < LANES; lane++) {
@@ -206,10 +207,26 @@ static KERNEL_INLINE struct REALED(statistics)
         for (size_t k = 0; k < LNORM_MOMENTS; k++) {
             part[k][lane] = from[k];
         }
+        REAL down = 1;
+        while (eps * (part[4][lane] * down) * (part[4][lane] * down) > REAL_MAX) {
+            down /= 2;
+        }
+        part[0][lane] *= down;
+        part[1][lane] *= down;
+        part[2][lane] *= down * down;
+        part[3][lane] *= down * down;
+        part[4][lane] *= down;
     }
     vec_store(scale, vec_load(part[4]));
     return (struct REALED(statistics)){vec_load(part[0]), vec_load(part[1]), vec_load(part[2]), vec_load(part[3]),
                                        vec_set1(0)};
+}
+
+/* What the mean of a row is beyond its first number. */
+static KERNEL_INLINE REAL REALED(given_mean_lost)(const void *moments, size_t row)
+{
+    const REAL *const from = (const REAL *)moments + row * LNORM_MOMENTS;
+    return from[1] / from[4];
 }
 
 /* The same, and what follows from them for forward. */
@@ -217,7 +234,7 @@ static NOINLINE void REALED(moments_of_given)(struct REALED(moments) * m, const 
                                               REAL eps, REAL *scale)
 {
     REAL verdict[LANES];
-    struct REALED(statistics) given = REALED(given_statistics)(moments, row, rows, scale);
+    struct REALED(statistics) given = REALED(given_statistics)(moments, row, rows, eps, scale);
     REALED(finish_statistics)(m, &given, eps);
     for (size_t lane = 0; lane < LANES; lane++) {
         if (scale[lane] != 1) { /* seldom: eps is that of the scaled row */
@@ -248,7 +265,7 @@ static NOINLINE void REALED(finish_given)(struct REALED(backward_moments) * m, c
             part[k][lane] = g[k];
         }
         mean[lane] = forward.mean[lane] / scale[lane];
-        off_centre[lane] = -((const REAL *)args->given_moments)[at * LNORM_MOMENTS + 1] / scale[lane];
+        off_centre[lane] = -REALED(given_mean_lost)(args->given_moments, at);
         rstd[lane] = forward.rstd[lane] * scale[lane];
     }
     const struct REALED(backward_means)

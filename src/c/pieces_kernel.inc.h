@@ -197,7 +197,7 @@ static void TYPED(grad_moments)(const struct lnorm_backward_args *args, void *gr
         REALED(finish_products)(&means, &sums, rows, cols);
         for (size_t r = 0; r < rows; r++) {
             const REAL rstd = m.rstd[r] * scale[r];
-            const REAL mean_lost = ((const REAL *)args->given_moments)[(first + r) * LNORM_MOMENTS + 1] / scale[r];
+            const REAL mean_lost = REALED(given_mean_lost)(args->given_moments, first + r);
             REAL *const to = (REAL *)grad_moments + (first + r) * LNORM_GRAD_MOMENTS;
             if (means.in_range[r] == 0) {
                 TYPED(mend_products)(&means, r, &sums.sample, lanes[r], rstd);
