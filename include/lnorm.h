@@ -344,9 +344,11 @@ LNORM_API lnorm_status lnorm_backward_from_y(const lnorm_problem *problem, const
  * is a power of two, 1 but for rows whose squares would overflow or vanish. Statistics from elsewhere are {mean, 0,
  * var, 0, 1}. Merged and applied, the result has the error bound of a whole row's.
  *
- * Backward in pieces needs LNORM_GRAD_MOMENTS numbers per row: the means of g and of g * xhat over the piece:
+ * Backward in pieces needs LNORM_GRAD_MOMENTS numbers per row: the mean of g, and what that lost; the mean of xhat; and
+ * the covariance of both, the mean of (g - g_mean) * (xhat - xhat_mean), over the piece (RMS norm: 0, 0, 0 and the mean
+ * of g * xhat):
  *
- *     g_mean, g_mean_lost, g_xhat_mean
+ *     g_mean, g_mean_lost, xhat_mean, g_xhat_cov
  *
  * The merged ones, applied to a piece, give its dx, and dgamma and dbeta of its columns.
  * @{
@@ -356,7 +358,7 @@ LNORM_API lnorm_status lnorm_backward_from_y(const lnorm_problem *problem, const
 #define LNORM_MOMENTS 5
 
 /** Numbers in a row of moments of the gradient. */
-#define LNORM_GRAD_MOMENTS 3
+#define LNORM_GRAD_MOMENTS 4
 
 /** The moments of each row of a piece. */
 LNORM_API lnorm_status lnorm_moments(const lnorm_problem *problem, const void *x, void *moments);

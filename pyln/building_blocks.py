@@ -97,15 +97,16 @@ class Moments:
 
 @dataclass(frozen=True, eq=False)
 class GradMoments:
-    """Means of ``g = grad_out * weight`` and of ``g * xhat`` over rows, or over pieces of them.
+    """Means of ``g = grad_out * weight`` and of xhat, and their covariance, over rows or pieces of them.
 
     Attributes
     ----------
     count
         Elements in each row, or piece.
     values
-        Array of the input's shape, but 1 for the normalized axes, and a last axis of 3: g_mean, g_mean_lost (what the
-        mean is more than that) and g_xhat_mean.
+        Array of the input's shape, but 1 for the normalized axes, and a last axis of 4: g_mean, g_mean_lost (what the
+        mean is more than that), xhat_mean, and g_xhat_cov, the mean of ``(g - g_mean) * (xhat - xhat_mean)``. For RMS
+        norm the first three are 0, and the last is the mean of ``g * xhat``.
 
     """
 
@@ -113,7 +114,7 @@ class GradMoments:
     values: Array
 
     def __post_init__(self) -> None:
-        _check_values("GradMoments", self.count, self.values, 3)
+        _check_values("GradMoments", self.count, self.values, 4)
 
 
 def _check_values(name: str, count: object, values: object, numbers: int) -> None:
@@ -256,7 +257,7 @@ def grad_moments(
     """
     norm = _piece(input, moments, weight, None, axis)
     dy = _grad_out(grad_out, norm)
-    values = norm.statistic(3)
+    values = norm.statistic(4)
     eps = arguments.epsilon(eps, norm.x.dtype)
     norm.run("grad_moments", eps, dy=dy, x=norm.x, moments=moments.values, gamma=norm.weight, grad_moments=values)
     return GradMoments(math.prod(norm.norm_shape), values)
@@ -296,7 +297,7 @@ def apply_grad_moments(
 
     """
     norm = _piece(input, moments, weight, None, axis)
-    _check_fit("grad_moments", grad_moments.values, norm, 3)
+    _check_fit("grad_moments", grad_moments.values, norm, 4)
     if grad_moments.count != moments.count:
         raise ValueError(
             f"grad_moments: expected those of rows of {moments.count} elements, as moments are, "

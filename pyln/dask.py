@@ -22,11 +22,19 @@ except ImportError as error:
     raise ImportError('pyln.dask needs dask: pip install "pyln[dask]"') from error
 
 from pyln import _arguments as arguments
-from pyln import _core, _pieces
+from pyln import _core
 from pyln._arguments import Array, Shape
 from pyln._call import LAYER, RMS, Settings
 from pyln._norm import Norm, each, flags, look_at, saved_statistics
-from pyln.building_blocks import Moments, merge_moments, moments
+from pyln.building_blocks import (
+    GradMoments,
+    Moments,
+    apply_grad_moments,
+    grad_moments,
+    merge_grad_moments,
+    merge_moments,
+    moments,
+)
 from pyln.functional import layer_norm as pyln_layer_norm
 from pyln.functional import layer_norm_backward as pyln_layer_norm_backward
 from pyln.functional import machine_epsilon
@@ -349,13 +357,10 @@ class _Job:
             rms = norm.operation == RMS
             options |= dict(rms=rms, count=math.prod(norm.norm_shape))
             moments = self._blockwise(_with_rstd, norm.real, (self._moments(), statistics[-1]), 5)
-            known = _pieces.numbers(rms)
-            pieces = self._blockwise(
-                _of_piece, norm.real, (dy, x, moments, self.weight), known, of_pieces=True, **options
-            )
-            whole = self._merge(_merge_of_pieces, pieces, rms=rms)
-            arrays = (dy, x, moments, whole, self.weight)
-            results = self._blockwise(_apply_backward, x.dtype, arrays, output_mask=mask, **options)
+            blocks: tuple[DaskArray | None, ...] = (dy, x, moments, self.weight)
+            pieces = self._blockwise(_grad_moments, norm.real, blocks, 4, of_pieces=True, **options)
+            blocks += (self._merge(_merge_grad_moments, pieces),)
+            results = self._blockwise(_apply_backward, x.dtype, blocks, output_mask=mask, **options)
         else:
             options |= dict(operation=norm.operation)
             blocks = (dy, x, *statistics, self.weight, self.bias)
@@ -543,8 +548,9 @@ def _merge_moments(values: Array, *, axes: Shape, counts: Sequence[int], rms: bo
     return reduce(merge_moments, (Moments(count, piece, rms) for count, piece in pieces)).values
 
 
-def _merge_of_pieces(values: Array, *, axes: Shape, counts: Sequence[int], rms: bool) -> Array:
-    return _pieces.merged(counts, _side_by_side(values, axes), rms)
+def _merge_grad_moments(values: Array, *, axes: Shape, counts: Sequence[int]) -> Array:
+    pieces = zip(counts, _side_by_side(values, axes), strict=True)
+    return reduce(merge_grad_moments, (GradMoments(count, piece) for count, piece in pieces)).values
 
 
 def _side_by_side(values: Array, axes: Shape) -> list[Array]:
@@ -628,7 +634,7 @@ def _halves(a: Array) -> tuple[Array, Array]:
     return high, a - high
 
 
-def _of_piece(
+def _grad_moments(
     dy: Array,
     x: Array,
     moments: Array,
@@ -640,15 +646,15 @@ def _of_piece(
     count: int,
 ) -> Array:
     weight = _multiplier(weight, x, axes, zero_centered)
-    return _pieces.of_piece(dy, x, Moments(count, _aligned(moments), rms), weight, 0.0, axes)
+    return grad_moments(dy, x, Moments(count, _aligned(moments), rms), weight, 0.0, axis=axes).values
 
 
 def _apply_backward(
     dy: Array,
     x: Array,
     moments: Array,
-    merged: Array,
     weight: Array | None,
+    grad_moments: Array,
     *,
     axes: Shape,
     zero_centered: bool,
@@ -658,8 +664,8 @@ def _apply_backward(
 ) -> list[Array | None]:
     weight = _multiplier(weight, x, axes, zero_centered)
     wanted = (*output_mask, False)[:3]
-    of_rows = Moments(count, _aligned(moments), rms)
-    grads = _pieces.apply(dy, x, of_rows, _aligned(merged), weight, 0.0, axes, wanted)
+    of_rows, of_grads = Moments(count, _aligned(moments), rms), GradMoments(count, _aligned(grad_moments))
+    grads = apply_grad_moments(dy, x, of_rows, of_grads, weight, 0.0, axis=axes, output_mask=wanted)
     return _spread_out(grads, x, axes)
 
 

@@ -180,9 +180,9 @@ X = np.arange(20, dtype="f4").reshape(4, 5)
             "grad_moments: expected those of rows of 5 elements, as moments are, got 3",
         ),
         (
-            lambda m: pyln.apply_grad_moments(X, X, m, pyln.GradMoments(5, np.zeros((3, 1, 3), "f4"))),
+            lambda m: pyln.apply_grad_moments(X, X, m, pyln.GradMoments(5, np.zeros((3, 1, 4), "f4"))),
             ValueError,
-            r"grad_moments: expected values of float32 \[4, 1, 3\]",
+            r"grad_moments: expected values of float32 \[4, 1, 4\]",
         ),
         (
             lambda m: pyln.apply_grad_moments(X, X, m, pyln.grad_moments(X, X, m), output_mask=(True,)),

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import overload
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from pyln._arguments import Array, bfloat16
+from pyln._arguments import Array, bfloat16, type_name
 
 
 @overload
@@ -25,6 +26,13 @@ def array(tensor: Tensor | None) -> Array | None:
     if tensor.dtype is torch.bfloat16:
         return tensor.view(torch.uint16).numpy().view(bfloat16())
     return tensor.numpy()
+
+
+def tensor(array: Array) -> Tensor:
+    """Return a tensor that shares the array's memory."""
+    if type_name(array.dtype) == "bfloat16":
+        return torch.from_numpy(array.view(np.uint16)).view(torch.bfloat16)
+    return torch.from_numpy(array)
 
 
 def arithmetic_type(dtype: torch.dtype) -> torch.dtype:

@@ -1,7 +1,7 @@
 """Layer and RMS norm of tensors whose normalized dimensions are sharded over the ranks of a process group.
 
-Each rank holds a piece of every row. Forward gathers the moments of the pieces, five numbers per row, and so does
-backward (for RMS norm three); every rank merges them in the order of the ranks, so that all go on with the same bits.
+Each rank holds a piece of every row. Forward gathers the moments of the pieces, five numbers per row, and backward
+those of the gradient, four; every rank merges them in the order of the ranks, so that all go on with the same bits.
 Gradients of the weight and of the bias are those of the rank's own columns.
 """
 
@@ -18,12 +18,21 @@ from torch import distributed as dist
 from torch.autograd.function import once_differentiable
 
 from pyln import _arguments as arguments
-from pyln import _pieces
 from pyln._arguments import Array
 from pyln._call import LAYER, RMS
 from pyln._norm import Norm, look_at
-from pyln.building_blocks import Moments, apply_moments, merge_moments, moments
+from pyln.building_blocks import (
+    GradMoments,
+    Moments,
+    apply_grad_moments,
+    apply_moments,
+    grad_moments,
+    merge_grad_moments,
+    merge_moments,
+    moments,
+)
 from pyln.functional import machine_epsilon
+from pyln.torch._arrays import array, tensor
 
 __all__ = ["ShardedLayerNorm", "ShardedRMSNorm", "layer_norm", "rms_norm"]
 
@@ -227,22 +236,23 @@ class _Apply(torch.autograd.Function):
         ctx.save_for_backward(input, weight)
         ctx.moments, ctx.axes, ctx.eps, ctx.shards = moments, axes, eps, shards
         ctx.types = [None if p is None else p.dtype for p in (weight, bias)]
-        y = apply_moments(_array(input), moments, _array(weight), _array(bias), eps, axis=axes)
-        return _tensor(y)
+        y = apply_moments(array(input), moments, array(weight), array(bias), eps, axis=axes)
+        return tensor(y)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
-        dy, x, weight = map(_array, (grad_out, *ctx.saved_tensors))
+        dy, x, weight = map(array, (grad_out, *ctx.saved_tensors))
         shards: _Shards = ctx.shards
         mask = ctx.needs_input_grad[:3]
         if shards.grad_input:  # on all ranks then
-            own = _pieces.of_piece(dy, x, ctx.moments, weight, ctx.eps, ctx.axes)
-            merged = _pieces.merged(shards.counts, _gather(own, shards), ctx.moments.rms)
+            own = grad_moments(dy, x, ctx.moments, weight, ctx.eps, axis=ctx.axes).values
+            pieces = zip(shards.counts, _gather(own, shards), strict=True)
+            whole = reduce(merge_grad_moments, (GradMoments(count, values) for count, values in pieces))
         else:  # grad_weight and grad_bias do not need them
-            merged = np.zeros_like(ctx.moments.values[..., :4])
-        grads = _pieces.apply(dy, x, ctx.moments, merged, weight, ctx.eps, ctx.axes, mask)
-        dx, *parameters = (None if g is None else _tensor(g) for g in grads)
+            whole = GradMoments(ctx.moments.count, np.zeros_like(ctx.moments.values[..., :4]))
+        grads = apply_grad_moments(dy, x, ctx.moments, whole, weight, ctx.eps, axis=ctx.axes, output_mask=mask)
+        dx, *parameters = (None if g is None else tensor(g) for g in grads)
         rounded = (None if g is None else g.to(t) for g, t in zip(parameters, ctx.types, strict=True))
         return dx, *rounded, None, None, None, None
 
@@ -287,9 +297,6 @@ def _all_gather(values: Array, group: Group | None) -> list[Array]:
     return [tensor.numpy() for tensor in gathered]
 
 
-# ---- Tensors as arrays ----
-
-
 def _look_at(operation: int, input: Any, normalized_shape: Any, weight: Any, bias: Any) -> Norm:
     for name, value in (("input", input), ("weight", weight), ("bias", bias)):
         if value is None and name != "input":
@@ -300,21 +307,4 @@ def _look_at(operation: int, input: Any, normalized_shape: Any, weight: Any, bia
             raise TypeError(
                 f"{name}: expected a dense tensor in the CPU's memory, got {value.layout} on {value.device}"
             )
-    return look_at(operation, _array(input), normalized_shape, _array(weight), _array(bias), shared=True)
-
-
-def _array(tensor: Tensor | None) -> Any:
-    """Return an array that shares the tensor's memory."""
-    if tensor is None:
-        return None
-    tensor = tensor.detach()
-    if tensor.dtype == torch.bfloat16:  # which NumPy knows as a type of ml_dtypes
-        return tensor.view(torch.uint16).numpy().view(arguments.bfloat16())
-    return tensor.numpy()
-
-
-def _tensor(array: Array) -> Tensor:
-    """Return a tensor that shares the array's memory."""
-    if arguments.type_name(array.dtype) == "bfloat16":
-        return torch.from_numpy(array.view(np.uint16)).view(torch.bfloat16)
-    return torch.from_numpy(array)
+    return look_at(operation, array(input), normalized_shape, array(weight), array(bias), shared=True)

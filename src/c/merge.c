@@ -1,6 +1,6 @@
 /* The moments of a row from those of its two pieces, in double-double arithmetic: two doubles, of which the second is
  * what the first lost. (Dekker: A floating-point technique for extending the available precision, 1971; the update of
- * mean and variance is Chan, Golub and LeVeque's, 1979.)
+ * mean, variance and covariance is Chan, Golub and LeVeque's, 1979.)
  */
 #include "kernels.h"
 
@@ -99,11 +99,14 @@ void lnorm_merge_grad_row(int real, int64_t count_a, const void *a, int64_t coun
         return;
     }
     const double_pair share_a = quotient(count_a, count_a + count_b), share_b = quotient(count_b, count_a + count_b);
-    const double_pair product_a = {number(real, a, 2), 0}, product_b = {number(real, b, 2), 0};
-    const double_pair g = add(multiply(get(real, a, 0), share_a), multiply(get(real, b, 0), share_b));
-    const double_pair product = add(multiply(product_a, share_a), multiply(product_b, share_b));
-    set(real, merged, 0, g);
-    set_number(real, merged, 2, product.high);
+    const double_pair g_a = get(real, a, 0), xhat_a = {number(real, a, 2), 0}, cov_a = {number(real, a, 3), 0};
+    const double_pair g_b = get(real, b, 0), xhat_b = {number(real, b, 2), 0}, cov_b = {number(real, b, 3), 0};
+    const double_pair g_apart = add(g_b, times(g_a, -1.0)), xhat_apart = add(xhat_b, times(xhat_a, -1.0));
+    const double_pair between = multiply(multiply(g_apart, xhat_apart), multiply(share_a, share_b));
+    const double_pair within = add(multiply(cov_a, share_a), multiply(cov_b, share_b));
+    set(real, merged, 0, add(g_a, multiply(g_apart, share_b)));
+    set_number(real, merged, 2, add(xhat_a, multiply(xhat_apart, share_b)).high);
+    set_number(real, merged, 3, add(within, between).high);
 }
 
 #else

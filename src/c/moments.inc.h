@@ -269,6 +269,6 @@ static NOINLINE void REALED(finish_given)(struct REALED(backward_moments) * m, c
         rstd[lane] = forward.rstd[lane] * scale[lane];
     }
     const struct REALED(backward_means)
-        means = {vec_load(off_centre), vec_load(part[0]), vec_sub(vec_set1(0), vec_load(part[1])), vec_load(part[2])};
+        means = {vec_load(off_centre), vec_load(part[0]), vec_sub(vec_set1(0), vec_load(part[1])), vec_load(part[3])};
     REALED(finish_backward_means)(m, &means, vec_load(mean), vec_load(rstd), vec_load(rstd), 2);
 }

@@ -83,10 +83,11 @@ static void TYPED(apply_moments)(const struct lnorm_forward_args *args, size_t f
 
 /* ---- Backward ---- */
 
-/* The means, one row a lane, of c = centre - x, of g, and of g * (x - centre), each with what its rounding lost, where
- * x and the centre are multiplied by the scale. The rows are summed as those of layer normalization. */
+/* The means, one row a lane, of c = centre - x, of g, and of g * (x - centre), each with what its rounding lost, and
+ * the covariance of g and x, where x and the centre are multiplied by the scale. The rows are summed as those of layer
+ * normalization. */
 struct REALED(product_means) {
-    REAL c[LANES], c_lost[LANES], g[LANES], g_lost[LANES], gx[LANES], gx_lost[LANES], scale[LANES];
+    REAL c[LANES], c_lost[LANES], g[LANES], g_lost[LANES], gx[LANES], gx_lost[LANES], cov[LANES], scale[LANES];
     REAL in_range[LANES]; /* of the products' sum: 0 or 1 */
 };
 
@@ -112,6 +113,7 @@ static NOINLINE void REALED(finish_products)(struct REALED(product_means) * to, 
     vec_store(to->g_lost, vec_sub(g_mean.lost, g.lost));
     vec_store(to->gx, gx.sum);
     vec_store(to->gx_lost, gx_lost);
+    vec_store(to->cov, vec_add(vec_fnma(c.sum, g.sum, gc.sum), gc.lost));
     vec_store(to->scale, vec_load(sums->scale));
     const vec size = REALED(size_or_nan)(vec_load(totals), c.sum);
     vec_store(to->in_range,
@@ -159,6 +161,7 @@ static NOINLINE void TYPED(mend_products)(struct REALED(product_means) * means, 
     means->c_lost[lane] = one.c_lost[0];
     means->gx[lane] = one.gx[0];
     means->gx_lost[lane] = one.gx_lost[0];
+    means->cov[lane] = one.cov[0];
     means->g[lane] = one.g[0];
     means->g_lost[lane] = one.g_lost[0];
     means->scale[lane] = one.scale[0];
@@ -197,15 +200,21 @@ static void TYPED(grad_moments)(const struct lnorm_backward_args *args, void *gr
         REALED(finish_products)(&means, &sums, rows, cols);
         for (size_t r = 0; r < rows; r++) {
             const REAL rstd = m.rstd[r] * scale[r];
-            const REAL mean_lost = REALED(given_mean_lost)(args->given_moments, first + r);
             REAL *const to = (REAL *)grad_moments + (first + r) * LNORM_GRAD_MOMENTS;
             if (means.in_range[r] == 0) {
                 TYPED(mend_products)(&means, r, &sums.sample, lanes[r], rstd);
             }
-            to[0] = args->has_mean ? means.g[r] : 0;
-            to[1] = args->has_mean ? means.g_lost[r] : 0;
-            to[2] =
-                rstd / means.scale[r] * (means.gx[r] + (means.gx_lost[r] - mean_lost * means.scale[r] * means.g[r]));
+            const REAL scaled_rstd = rstd / means.scale[r];
+            if (args->has_mean) {
+                const REAL mean_lost = REALED(given_mean_lost)(args->given_moments, first + r) * means.scale[r];
+                to[0] = means.g[r];
+                to[1] = means.g_lost[r];
+                to[2] = -scaled_rstd * (means.c[r] + (means.c_lost[r] + mean_lost));
+                to[3] = scaled_rstd * means.cov[r];
+            } else {
+                to[0] = to[1] = to[2] = 0;
+                to[3] = scaled_rstd * (means.gx[r] + means.gx_lost[r]);
+            }
         }
     }
 }

@@ -186,22 +186,27 @@ def many_rows(shapes: list[tuple[int, int]], rng: Generator, dtype: str) -> Erro
             yield from measure(plain, make(rng, dtype, x, dy), f"mean/std {offset:g}, dy {name}")
 
 
+OFFSETS = [*itertools.product((0, 1e2, 1e6), (0, 1e2))]
+
+
 def in_form(form: Form, rng: Generator, dtype: str) -> Errors:
-    for cols, offset in itertools.product([16, 17, 64, 100, 301, 768, 1025, 5000], (0, 1e2, 1e6)):
-        for case in variants(rng, make(rng, dtype, rng.standard_normal((rows_for(cols), cols)) + offset)):
-            yield from measure(form, case, f"mean/std {offset:g}", True)
+    for cols, (offset, dy_offset) in itertools.product([16, 17, 64, 100, 301, 768, 1025, 5000], OFFSETS):
+        x, dy = rng.standard_normal((2, rows_for(cols), cols))
+        for case in variants(rng, make(rng, dtype, x + offset, dy + dy_offset)):
+            yield from measure(form, case, f"mean/std {offset:g}, dy about {dy_offset:g}", True)
 
 
 VIEWS = [(4, 4, 6), (3, 6, 16), (2, 64, 9), (2, 5, 300), (3, 2, 3000)]
 
 
 def in_groups(form: Form, rng: Generator, dtype: str) -> Errors:
-    for (n, c, length), offset in itertools.product(VIEWS, (0, 1e2, 1e6)):
+    for (n, c, length), (offset, dy_offset) in itertools.product(VIEWS, OFFSETS):
         shape = (n, c * length) if form is group_norm else (n * c, length)
-        case = make(rng, dtype, rng.standard_normal(shape) + offset, view=(n, c, length))
+        x, dy = rng.standard_normal((2, *shape))
+        case = make(rng, dtype, x + offset, dy + dy_offset, view=(n, c, length))
         for each in variants(rng, case, (1, c, 1)):
             if not each.rms and each.gamma is not None:
-                yield from measure(form, each, f"mean/std {offset:g}", shape[1] >= 16)
+                yield from measure(form, each, f"mean/std {offset:g}, dy about {dy_offset:g}", shape[1] >= 16)
 
 
 def gamma_per_example(rng: Generator, dtype: str) -> Errors:
