@@ -3,9 +3,6 @@
 import os
 import subprocess
 from pathlib import Path
-from typing import NoReturn
-
-import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -17,9 +14,3 @@ def run(*command: str | Path, **environment: str) -> str:
     )
     assert done.returncode == 0, f"{' '.join(map(str, command))}\n{done.stdout}\n{done.stderr}"
     return done.stdout
-
-
-def cannot_run(reason: str) -> NoReturn:
-    """Skip the test where something is missing; but CI installs all that is tested, and there it fails."""
-    (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
-    raise AssertionError

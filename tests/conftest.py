@@ -1,8 +1,9 @@
 """Fixtures of the test suite."""
 
 import os
+import re
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,33 @@ import pyln
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in what a shell runs in the background
     signal.signal(signal.SIGINT, signal.default_int_handler)  # so that the programs that are tested heed it
+
+# Where everything that tests need is to be there, as in .ci/run, only these reasons are left to skip one.
+NO_SKIPS = "PYLN_NO_SKIPS" in os.environ
+OF_THE_MACHINE = re.compile("needs a free-threaded CPython|needs a browser|pointers have 64 bits")
+
+
+def _skipped_is_failed(report: pytest.TestReport | pytest.CollectReport) -> None:
+    if NO_SKIPS and report.skipped and not hasattr(report, "wasxfail"):
+        assert isinstance(report.longrepr, tuple)
+        if not OF_THE_MACHINE.search(reason := report.longrepr[2]):
+            report.outcome, report.longrepr = "failed", f"{reason}; with PYLN_NO_SKIPS set that is a failure"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Look at the report of a test."""
+    report = yield
+    _skipped_is_failed(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Look at the report of a file."""
+    report = yield
+    _skipped_is_failed(report)
+    return report
 
 
 @pytest.fixture(params=pyln.available_isas())
