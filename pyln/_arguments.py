@@ -206,10 +206,12 @@ def same_shape(name: str, array: Array, shape: Shape, other: str) -> None:
         raise ValueError(f"{name}: expected shape {list(shape)} as {other} has, got {list(array.shape)}")
 
 
-def epsilon(eps: float | None, dtype: np.dtype[Any]) -> float:
+def epsilon(eps: float | None, dtype: np.dtype[Any], none_is_machine_epsilon: bool = False) -> float:
     """Return eps, not negative and finite in the type that it will be rounded to."""
-    value = _number("eps", eps)
     dtype = arithmetic_type(dtype)
+    if eps is None and none_is_machine_epsilon:
+        return float(np.finfo(dtype).eps)
+    value = _number("eps", eps)
     if not 0 <= value <= float(np.finfo(dtype).max):
         raise ValueError(f"eps: expected a finite {dtype} that is not negative, got {eps!r}")
     return value

@@ -37,7 +37,6 @@ from pyln.building_blocks import (
 )
 from pyln.functional import layer_norm as pyln_layer_norm
 from pyln.functional import layer_norm_backward as pyln_layer_norm_backward
-from pyln.functional import machine_epsilon
 from pyln.functional import rms_norm as pyln_rms_norm
 from pyln.functional import rms_norm_backward as pyln_rms_norm_backward
 
@@ -321,8 +320,8 @@ class _Job:
         """Return y, and the statistics if they are wanted."""
         norm, nothing = self.norm, np.empty((0,) * self.x.ndim, self.x.dtype)
         y_type = arguments.result("out", None, nothing, dtype).dtype
-        eps = machine_epsilon(nothing) if eps is None and norm.operation == RMS else eps
-        options: dict[str, Any] = dict(operation=norm.operation, eps=arguments.epsilon(eps, self.x.dtype))
+        eps = arguments.epsilon(eps, self.x.dtype, norm.operation == RMS)
+        options: dict[str, Any] = dict(operation=norm.operation, eps=eps)
         names = ["mean", "rstd"] if norm.operation == LAYER else ["rstd"]
         flags = dict(zero_centered=bool(zero_centered), round_steps=bool(round_steps))
         if self.split:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal, overload
 
-import numpy as np
-
 from pyln import _arguments as arguments
 from pyln import _core
 from pyln._arguments import Array
@@ -131,7 +129,7 @@ def _forward(
     norm: Norm, eps: float | None, out: Array | None, dtype: Any, return_stats: bool, flags: int
 ) -> tuple[Array, Array | None, Array | None]:
     x = norm.x
-    eps = arguments.epsilon(machine_epsilon(x) if eps is None and norm.operation == RMS else eps, x.dtype)
+    eps = arguments.epsilon(eps, x.dtype, norm.operation == RMS)
     y = arguments.result("out", out, x, dtype)
     if out is not None:
         in_place = ("input",) if x.dtype == y.dtype else ()
@@ -139,11 +137,6 @@ def _forward(
     mean, rstd = new_statistics(norm, return_stats)
     norm.run("forward", eps, flags, x=x, y=y, gamma=norm.weight, beta=norm.bias, mean=mean, rstd=rstd)
     return y, mean, rstd
-
-
-def machine_epsilon(x: Array) -> float:
-    """Return what rms_norm adds where eps is None."""
-    return 2.0**-7 if arguments.type_name(x.dtype) == "bfloat16" else float(np.finfo(x.dtype).eps)
 
 
 def layer_norm_backward(
@@ -350,8 +343,8 @@ def rms_norm(
     input, normalized_shape, weight, axis, out, dtype, zero_centered, round_steps
         As in ``layer_norm``.
     eps
-        Added to the mean of the squares, inside the root. None is the machine epsilon of input's type, as in PyTorch:
-        2^-23 for float32, 2^-52 for float64, 2^-10 for float16, 2^-7 for bfloat16.
+        Added to the mean of the squares, inside the root. None is the machine epsilon of the type that is computed
+        in, as in PyTorch from 2.7 on: 2^-52 for float64, 2^-23 for all others.
     return_stats
         Return rstd too, as ``rms_norm_backward`` wants it.
 

@@ -28,7 +28,6 @@ except ImportError as error:
 from pyln import _arguments as arguments
 from pyln import _core
 from pyln._call import LAYER, RMS
-from pyln.functional import machine_epsilon
 
 __all__ = ["layer_norm", "rms_norm"]
 
@@ -114,7 +113,7 @@ def _checked(operation: int, x: Any, weight: Any, bias: Any, axis: int | Sequenc
     weight, bias = parameters
     if weight is not None and bias is not None and weight.dtype != bias.dtype:
         raise TypeError(f"bias: expected {weight.dtype} as weight has, got {bias.dtype}")
-    eps = arguments.epsilon(machine_epsilon(cast(arguments.Array, x)) if eps is None else eps, x.dtype)
+    eps = arguments.epsilon(eps, x.dtype, operation == RMS)
     return _seen_as_rows(x, weight, bias, operation, begin, end, eps)
 
 

@@ -11,7 +11,6 @@ from pyln import _arguments as arguments
 from pyln._arguments import Array
 from pyln._call import DYNAMIC_SCALE, LAYER, RMS
 from pyln._norm import Norm, look_at
-from pyln.functional import machine_epsilon
 
 Quantized = tuple[Array, Array | float, Array | int | None]
 
@@ -104,7 +103,7 @@ def _quantized(
     norm: Norm, eps: float | None, dtype: Any, scale: object, zero_point: object, out: Array | None
 ) -> Quantized:
     x = norm.x
-    eps = arguments.epsilon(machine_epsilon(x) if eps is None and norm.operation == RMS else eps, x.dtype)
+    eps = arguments.epsilon(eps, x.dtype, norm.operation == RMS)
     q_type = arguments.quantized_type("dtype", dtype)
     q = arguments.output("out", out, x.shape, q_type, like=x)
     if out is not None:

@@ -9,7 +9,6 @@ from pyln import _arguments as arguments
 from pyln._arguments import Array
 from pyln._call import LAYER, RMS
 from pyln._norm import Norm, backward, each, flags, look_at, new_statistics, saved_statistics
-from pyln.functional import machine_epsilon
 
 Out = tuple[Array | None, Array | None]
 
@@ -185,7 +184,7 @@ def _add_forward(
     added = _residual(residual, norm)
     first = arguments.parameter("input_bias", input_bias, x, norm.axes, shared=True)
     arguments.same_type(weight=norm.weight, bias=norm.bias, input_bias=first)
-    eps = arguments.epsilon(machine_epsilon(x) if eps is None and norm.operation == RMS else eps, x.dtype)
+    eps = arguments.epsilon(eps, x.dtype, norm.operation == RMS)
     given = each("out", [None, None] if out is None else out, ("y", "total"))
     y = arguments.result("out (y)", given[0], x, dtype)
     total = arguments.output("out (total)", given[1], x.shape, x.dtype, like=x)

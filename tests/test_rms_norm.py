@@ -37,6 +37,13 @@ def test_values_are_pytorchs(
     np.testing.assert_allclose(dweight, weight_torch.grad.numpy(), tolerance["rtol"], 5 * tolerance["atol"])
 
 
+@pytest.mark.parametrize("half", ["float16", "bfloat16"])
+def test_epsilon_of_16_bits_is_that_of_the_arithmetic(rng: Generator, half: str) -> None:
+    x = torch.from_numpy(3e-4 * rng.standard_normal((4, 24))).to(getattr(torch, half))  # squares near 2^-23
+    expected = torch.nn.functional.rms_norm(x, (24,)).float().numpy()
+    np.testing.assert_allclose(pyln.rms_norm(x, 24).astype(np.float32), expected, rtol=0.01)
+
+
 @pytest.mark.parametrize("exponent", [-1, -0.6, 0.6, 1])
 def test_squares_that_vanish_or_overflow(rng: Generator, dtype: np.dtype, exponent: float) -> None:
     scale = np.exp2(np.trunc(exponent * (100 if dtype == np.float32 else 900)))

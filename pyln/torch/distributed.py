@@ -31,7 +31,6 @@ from pyln.building_blocks import (
     merge_moments,
     moments,
 )
-from pyln.functional import machine_epsilon
 from pyln.torch._arrays import array, tensor
 
 __all__ = ["ShardedLayerNorm", "ShardedRMSNorm", "layer_norm", "rms_norm"]
@@ -202,8 +201,7 @@ def _norm(
     name = "layer_norm" if operation == LAYER else "rms_norm"
     try:
         norm = _look_at(operation, input, normalized_shape, weight, bias)
-        eps = machine_epsilon(norm.x) if eps is None and operation == RMS else eps
-        eps = arguments.epsilon(eps, norm.x.dtype)
+        eps = arguments.epsilon(eps, norm.x.dtype, operation == RMS)
     except Exception as error:
         _agree(group, f"{type(error).__name__} in {name}: {error}", failed=True)
         raise

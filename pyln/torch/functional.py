@@ -70,8 +70,7 @@ def rms_norm(
     weight
         As in ``layer_norm``; one of another type than that takes is converted, and the result has input's type.
     eps
-        None is the machine epsilon of the type that is computed in, as PyTorch 2.13 has it: 2^-23, or 2^-52 for
-        float64.
+        As in ``pyln.rms_norm``.
     zero_centered, round_steps
         As in ``pyln.rms_norm``, for the weights of Gemma and the bits of Llama.
 
