@@ -72,11 +72,12 @@ def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if not (work / "dist").exists():
             ignored = shutil.ignore_patterns(".*", "build", "dist", "*.egg-info", "*.so", "*.o", "__pycache__")
             shutil.copytree(ROOT, work / "checkout", ignore=ignored)
-            shutil.copy(ROOT / ".clang-format", work / "checkout")
+            for name in (".clang-format", ".pre-commit-config.yaml"):
+                shutil.copy(ROOT / name, work / "checkout")
             (work / "checkout" / "pyln" / "_core.c").unlink(missing_ok=True)
-            command = (sys.executable, "-m", "build", "--no-isolation", work / "checkout", "--outdir", work / "first")
+            command = (sys.executable, "-m", "build", "--no-isolation", work / "checkout", "--outdir", work / "first-dist")
             run(*offline(), *command, CFLAGS="-O1", PIP_NO_INDEX="1")
-            (work / "first").rename(work / "dist")
+            (work / "first-dist").rename(work / "dist")
     return work / "dist"
 
 
@@ -110,7 +111,7 @@ def test_the_sdist_is_the_repository(dist: Path) -> None:
         names = {name.partition("/")[2] for name in (member.name for member in tar if not member.isdir())}
     made = {"PKG-INFO", "setup.cfg"}
     tracked = set(run("git", "-C", ROOT, "ls-files").splitlines())
-    left_out = {name for name in tracked if name.startswith((".ci/", ".git")) or name.endswith(".o")}
+    left_out = {name for name in tracked if name.startswith(".ci/") or "/.git" in f"/{name}"}
     there = {name for name in tracked - left_out if (ROOT / name).exists()}
     assert there - names == set()
     untracked = {name for name in names - there - made if not name.startswith("pyln.egg-info/")}
