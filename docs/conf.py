@@ -76,7 +76,7 @@ PAGES = {
     "packaging/README.md": "packaging",
 }
 
-LANGUAGES = {".c": "c", ".py": "python", ".rs": "rust"}
+LANGUAGES = {".c": "c", ".f90": "fortran", ".go": "go", ".lua": "lua", ".mjs": "js", ".py": "python", ".rs": "rust", ".zig": "zig"}
 LINKS = {name: f":py:obj:`~pyln.{name}`" for name in pyln.__all__}
 
 

@@ -111,7 +111,9 @@ def test_every_name_of_the_c_header_is_there(pages: dict[str, "bs4.BeautifulSoup
 
 def test_every_example_is_there_and_prints(pages: dict[str, "bs4.BeautifulSoup"]) -> None:
     text = pages["examples.html"].get_text()
-    examples = {path.name for path in (ROOT / "examples").rglob("*") if path.suffix in {".py", ".c", ".rs"}}
+    examples = {
+        path.name for path in (ROOT / "examples").rglob("*") if path.suffix in {".py", ".c", ".rs", ".go", ".mjs"}
+    }
     assert not {name for name in examples if name not in text}
     for line in ("after post-norm every token has mean 0 and variance 1", "every normalized state has mean 0"):
         assert text.count(line) == 2  # in the output and in the source
