@@ -230,7 +230,8 @@ def kernel(name: str) -> Callable[..., tuple[Tensor, ...]]:
             results: tuple[Tensor, ...] = operator(*arguments)
         return results
 
-    class Function(torch.autograd.Function):
+    # torch.autograd.Function, and so register_autograd, refuses torch.func; but this runs within one level of it.
+    class Function(torch.autograd.function._SingleLevelFunction):
         @staticmethod
         def forward(ctx: Any, *arguments: Any) -> tuple[Tensor, ...]:
             if torch._C._are_functorch_transforms_active():
@@ -252,8 +253,7 @@ def kernel(name: str) -> Callable[..., tuple[Tensor, ...]]:
             return tuple(result)
 
     Function.__name__ = "".join(word.capitalize() for word in name.split("_")).replace("Rms", "RMS")
-    # torch.autograd.Function.apply, and so register_autograd, refuses torch.func; but this runs within one level of it.
-    apply: Callable[..., tuple[Tensor, ...]] = super(torch.autograd.Function, Function).apply
+    apply: Callable[..., tuple[Tensor, ...]] = Function.apply
 
     def autograd(*arguments: Any) -> tuple[Tensor, ...]:
         if forward_ad._current_level >= 0 and _has_tangent(arguments):
