@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import run
+from test_consumers import WARNINGS, needs_cmake
 
 ROOT = Path(__file__).resolve().parent.parent
 KEY_LINES = {
@@ -29,18 +31,44 @@ def test_every_example_is_here() -> None:
 @pytest.mark.parametrize("name", KEY_LINES)
 def test_example(name: str, tmp_path: Path) -> None:
     command = [sys.executable, "-W", "error", str(ROOT / "examples" / f"{name}.py")]
-    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, encoding="utf-8")
-    assert run.returncode == 0, run.stderr
-    assert re.search(KEY_LINES[name], run.stdout, re.MULTILINE), run.stdout
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, encoding="utf-8")
+    assert done.returncode == 0, done.stderr
+    assert re.search(KEY_LINES[name], done.stdout, re.MULTILINE), done.stdout
     assert not list(tmp_path.iterdir())
+
+
+def readme_program(language: str) -> str:
+    """Return the README's only block of code in the language."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (code,) = re.findall(rf"^```{language}\n(.*?)^```", readme, re.MULTILINE | re.DOTALL)
+    return code
+
+
+def test_readme_in_python(tmp_path: Path) -> None:
+    command = [sys.executable, "-W", "error", "-c", readme_program("python")]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert re.fullmatch(r"LayerNorm\(\(768,\), .*\) True (0\.99999\d*|1\.0\d*)\n", done.stdout), (
+        done.stdout + done.stderr
+    )
+
+
+@needs_cmake
+def test_readme_in_c(installed: Path, tmp_path: Path) -> None:
+    (tmp_path / "program.c").write_text(readme_program("c"))
+    library = [f"-I{installed / 'include'}", f"-L{installed / 'lib'}", "-l:liblnorm.a", "-lm"]
+    run("cc", *WARNINGS, "-std=c99", tmp_path / "program.c", *library, "-o", tmp_path / "program")
+    rows = [[float(number) for number in line.split()] for line in run(tmp_path / "program").splitlines()]
+    x, gamma, beta = np.array([[1, 2, 3, 4], [10, 10, 10, 50]]), np.array([1, 1, 2, 2]), np.array([0, 0, 0, 1])
+    expected = (x - x.mean(1, keepdims=True)) / np.sqrt(x.var(1, keepdims=True) + 1e-5) * gamma + beta
+    np.testing.assert_allclose(rows, expected, atol=1e-5)
 
 
 def test_minilm_says_what_to_install() -> None:
     without_tokenizers = "import runpy, sys; sys.modules['tokenizers'] = None; runpy.run_path(sys.argv[1])"
     command = [sys.executable, "-c", without_tokenizers, str(ROOT / "examples" / "minilm.py")]
-    run = subprocess.run(command, capture_output=True, text=True)
-    assert run.returncode == 1
-    assert run.stderr.count("\n") == 1 and "pip install tokenizers" in run.stderr
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1 and "pip install tokenizers" in done.stderr
 
 
 @pytest.mark.parametrize("name", ["concepts", "functions"])

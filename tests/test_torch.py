@@ -1,6 +1,5 @@
 """pyln.torch against torch.nn.functional and torch.nn, and in all that PyTorch does with an operator."""
 
-import contextlib
 import copy
 import io
 import pickle
@@ -9,7 +8,6 @@ import runpy
 import shutil
 import subprocess
 import sys
-import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import test_examples
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -684,12 +683,15 @@ def test_training_gives_the_same_losses() -> None:
 
 
 def test_snippets_print_what_the_page_says() -> None:
-    page = (ROOT / "docs" / "torch.md").read_text(encoding="utf-8")
-    snippets = re.findall(r"^```python\n(.*?)^```\n\n^```text\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
-    assert len(snippets) == page.count("```python") > 0, "each snippet is followed by its output"
-    namespace: dict[str, object] = {}
-    for code, expected in snippets:
-        with contextlib.redirect_stdout(io.StringIO()) as printed, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            exec(code, namespace)
-        assert printed.getvalue() == expected
+    test_examples.test_snippets_print_what_the_page_says("torch")
+
+
+@pytest.mark.parametrize("there", ["None", "types.SimpleNamespace(__version__='2.5.1+cu124')"])
+def test_without_a_torch_that_is_new_enough(there: str) -> None:
+    program = (
+        f"import sys, types; sys.modules['torch'] = {there}\ntry: import pyln.torch\nexcept ImportError as e: print(e)"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert re.fullmatch(
+        r'pyln.torch needs PyTorch 2.7 or later: pip install "pyln\[torch\]"; .*(None|2.5.1).*\n', run.stdout
+    )

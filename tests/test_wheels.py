@@ -75,9 +75,9 @@ def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
             for name in (".clang-format", ".pre-commit-config.yaml"):
                 shutil.copy(ROOT / name, work / "checkout")
             (work / "checkout" / "pyln" / "_core.c").unlink(missing_ok=True)
-            command = (sys.executable, "-m", "build", "--no-isolation", work / "checkout", "--outdir", work / "first-dist")
+            command = (sys.executable, "-m", "build", "--no-isolation", work / "checkout", "--outdir", work / "built")
             run(*offline(), *command, CFLAGS="-O1", PIP_NO_INDEX="1")
-            (work / "first-dist").rename(work / "dist")
+            (work / "built").rename(work / "dist")
     return work / "dist"
 
 

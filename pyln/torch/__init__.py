@@ -6,9 +6,12 @@ model. Tensors are read and written where they lie. The operators are ``torch.op
 """
 
 try:
-    import torch as _torch  # noqa: F401
+    from torch import __version__ as _version
+
+    if tuple(map(int, _version.split(".")[:2])) < (2, 7):
+        raise ImportError(f"got PyTorch {_version}")
 except ImportError as error:
-    raise ImportError('pyln.torch needs PyTorch 2.4 or later: pip install "pyln[torch]"') from error
+    raise ImportError(f'pyln.torch needs PyTorch 2.7 or later: pip install "pyln[torch]"; {error}') from error
 
 from pyln.torch.convert import Conversion, convert
 from pyln.torch.functional import add_layer_norm, group_norm, layer_norm, rms_norm

@@ -253,7 +253,7 @@ def kernel(name: str) -> Callable[..., tuple[Tensor, ...]]:
             return tuple(result)
 
     Function.__name__ = "".join(word.capitalize() for word in name.split("_")).replace("Rms", "RMS")
-    apply: Callable[..., tuple[Tensor, ...]] = Function.apply
+    apply: Callable[..., tuple[Tensor, ...]] = Function.apply  # type: ignore[attr-defined]
 
     def autograd(*arguments: Any) -> tuple[Tensor, ...]:
         if forward_ad._current_level >= 0 and _has_tangent(arguments):
