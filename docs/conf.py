@@ -1,15 +1,17 @@
 """The site: sphinx-build -W --keep-going -n docs build/site. Pages are Markdown that can be read without it."""
 
+import inspect
 import os
 import re
 import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
+from pydoc import locate
 
-from docutils.nodes import document
+from docutils.nodes import Text, document
 from docutils.utils import get_source_line
-from sphinx.addnodes import download_reference, pending_xref
+from sphinx.addnodes import download_reference, literal_strong, pending_xref
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 
@@ -18,8 +20,6 @@ sys.path.insert(0, str(ROOT))  # the docstrings of this checkout; the compiled p
 # The examples run with this Python, on one core: they are small, and other work shares the machine.
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-
-import pyln  # noqa: E402
 
 project = "lnorm and pyln"
 author = "The pyln maintainers"
@@ -45,6 +45,8 @@ autodoc_preserve_defaults = True
 autodoc_member_order = "bysource"
 napoleon_google_docstring = False
 napoleon_use_rtype = False
+napoleon_use_param = False  # arguments that share a description stay together
+napoleon_attr_annotations = False
 
 breathe_default_project = "lnorm"
 breathe_domain_by_extension = {"h": "c", "hpp": "cpp"}
@@ -76,8 +78,16 @@ PAGES = {
     "packaging/README.md": "packaging",
 }
 
-LANGUAGES = {".c": "c", ".f90": "fortran", ".go": "go", ".lua": "lua", ".mjs": "js", ".py": "python", ".rs": "rust", ".zig": "zig"}
-LINKS = {name: f":py:obj:`~pyln.{name}`" for name in pyln.__all__}
+LANGUAGES = {
+    ".c": "c",
+    ".f90": "fortran",
+    ".go": "go",
+    ".lua": "lua",
+    ".mjs": "js",
+    ".py": "python",
+    ".rs": "rust",
+    ".zig": "zig",
+}
 
 
 def follow_links(app: Sphinx, doctree: document) -> None:
@@ -92,6 +102,9 @@ def follow_links(app: Sphinx, doctree: document) -> None:
         if page := PAGES.get(str(target)) or (target.parts[0] == "docs" and target.suffix == ".md" and target.stem):
             link["refdomain"], link["reftarget"] = "doc", page
             link["reftargetid"] = link.get("reftargetid") or anchor or None
+            if link.astext().endswith(name) and target.suffix:  # a reader of the site sees titles, and not files
+                heading = re.search("^# ([^:\n]+)", (ROOT / target).read_text(), re.MULTILINE)
+                link.children = [Text(heading[1])] if heading else link.children
         elif (ROOT / target).is_file():
             copy = download_reference(
                 "", "", *link.children, refdoc=link["refdoc"], reftarget=os.path.join("..", target)
@@ -125,9 +138,33 @@ def complete(app: Sphinx, docname: str, source: list[str]) -> None:
                 source[0] += f"\n## {name}\n\n```{{literalinclude}} ../{name}\n:language: {language}\n```\n"
 
 
+def is_described(name: str) -> bool:
+    """Tell whether the reference of Python has this name: of a module, or of what one offers as its own."""
+    module, _, last = name.rpartition(".")
+    owner, found = locate(module), locate(name)
+    if "._" in name or not inspect.ismodule(owner):
+        return False
+    offered = getattr(owner, "__all__", None) or [last if getattr(found, "__module__", "") == module else ""]
+    return inspect.ismodule(found) or bool(last in offered and found.__doc__)
+
+
 def link_names(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
-    """Make links of the public names in docstrings."""
-    lines[:] = [re.sub(r"``(?:pyln\.)?(\w+)``", lambda m: LINKS.get(m[1], m[0]), line) for line in lines]
+    """Make links of names in docstrings: those of the module, else pyln's; `pyln.name` is always pyln's."""
+    parts = name.split(".")
+    scopes = ["", *(".".join(parts[:n]) + "." for n in range(len(parts), 0, -1))]
+
+    def link(code: re.Match[str]) -> str:
+        targets = (scope + code[1] for scope in scopes)
+        target = next((target for target in targets if target.startswith("pyln.") and is_described(target)), None)
+        return f":py:obj:`{code[1]} <{target}>`" if target else code[0]
+
+    lines[:] = [re.sub(r"``([\w.]+)``", link, line) for line in lines]
+
+
+def part_names(app: Sphinx, doctree: document) -> None:
+    """Have spaces between C's parameters that share a description: breathe takes them without."""
+    for name in doctree.findall(literal_strong):
+        name.children = [Text(re.sub(r",(?=\w)", ", ", name.astext()))]
 
 
 def describe_headers(app: Sphinx) -> None:
@@ -139,8 +176,9 @@ def describe_headers(app: Sphinx) -> None:
         subprocess.run(["doxygen", "-"], input=settings, cwd=ROOT, text=True, check=True)
     except FileNotFoundError as error:
         raise ExtensionError("the reference of the C API needs doxygen") from error
-    for path in (folder / "xml").glob("*.xml"):  # parameters that share a description, as breathe takes them
-        path.write_text(re.sub(r"</parametername>\s*<parametername[^>]*>", ",", path.read_text()))
+    for path in (folder / "xml").glob("*.xml"):  # parameters that share a description, as breathe takes them; no files
+        text = re.sub(r"</parametername>\s*<parametername[^>]*>", ",", path.read_text())
+        path.write_text(re.sub(r'<ref refid="lnorm_8h"[^>]*>(.*?)</ref>', r"\1", text))
     app.config.breathe_projects = {"lnorm": str(folder / "xml")}
 
 
@@ -150,3 +188,4 @@ def setup(app: Sphinx) -> None:
     app.connect("autodoc-process-docstring", link_names)
     app.connect("source-read", complete)
     app.connect("doctree-read", follow_links, priority=1)
+    app.connect("doctree-read", part_names)

@@ -38,10 +38,10 @@ class Conversion:
 def convert(model: torch.nn.Module) -> Conversion:
     """Make pyln's layers of a model's norms, in place.
 
-    ``torch.nn.LayerNorm``, ``RMSNorm`` and ``GroupNorm`` get the class of the same name of ``pyln.torch``: parameters,
-    hooks and whatever refers to a layer stay. Of other classes whose names contain "norm", those are converted to
-    ``pyln.torch.RMSNorm`` that prove to be RMS norms, as those of transformers' Llama, Gemma and T5: copies are run on
-    random numbers in float32 and bfloat16, and must give what pyln gives. All else is left.
+    ``torch.nn.LayerNorm``, ``torch.nn.RMSNorm`` and ``torch.nn.GroupNorm`` get the class of the same name of
+    ``pyln.torch``: parameters, hooks and whatever refers to a layer stay. Of other classes whose names contain "norm",
+    those are converted to ``pyln.torch.RMSNorm`` that prove to be RMS norms, as those of transformers' Llama, Gemma and
+    T5: copies are run on random numbers in float32 and bfloat16, and must give what pyln gives. All else is left.
 
     Returns
     -------
