@@ -102,9 +102,9 @@ def follow_links(app: Sphinx, doctree: document) -> None:
         if page := PAGES.get(str(target)) or (target.parts[0] == "docs" and target.suffix == ".md" and target.stem):
             link["refdomain"], link["reftarget"] = "doc", page
             link["reftargetid"] = link.get("reftargetid") or anchor or None
-            if link.astext().endswith(name) and target.suffix:  # a reader of the site sees titles, and not files
+            if link.astext().endswith(f"{Path(name).stem}.md"):  # who reads the site sees titles, and not files
                 heading = re.search("^# ([^:\n]+)", (ROOT / target).read_text(), re.MULTILINE)
-                link.children = [Text(heading[1])] if heading else link.children
+                link.children[0].children = [Text(heading[1] if heading else page)]
         elif (ROOT / target).is_file():
             copy = download_reference(
                 "", "", *link.children, refdoc=link["refdoc"], reftarget=os.path.join("..", target)

@@ -131,7 +131,7 @@ class RMSNorm(Layer):
     normalized_shape
         The sizes of the last axes: an int or a sequence of ints.
     eps
-        Added to the mean of the squares, inside the root; None is the machine epsilon of the input's type.
+        Added to the mean of the squares, inside the root; None is as in ``rms_norm``.
     elementwise_affine
         Whether there is a weight (ones at first).
     dtype, zero_centered

@@ -68,7 +68,8 @@ def test_links_lead_to_pages_files_and_anchors(site: Path, pages: dict[str, "bs4
             checked += 1
             target = unquote(link.path) or name
             anchors = ids(pages[target]) if target in pages and link.fragment else {link.fragment}
-            if not (site / target).is_file() or unquote(link.fragment) not in anchors:
+            nameless = tag.name == "a" and tag.parent.name in {"p", "td", "li"} and not (tag.get_text() or tag.find())
+            if nameless or not (site / target).is_file() or unquote(link.fragment) not in anchors:
                 broken.append(f"{name}: {link.geturl()}")
     assert checked > 1000 and not broken
 
