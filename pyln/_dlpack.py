@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,9 @@ def as_array(name: str, value: Any) -> Array:
         array = np.asarray(value)
     except (TypeError, ValueError, RuntimeError) as error:
         # PyTorch's bfloat16 has no NumPy type to go to by itself.
-        bfloat16 = _bfloat16(value) if hasattr(value, "__dlpack__") else None
+        bfloat16 = None
+        with suppress(AttributeError, BufferError, RuntimeError, TypeError, ValueError):  # as a tensor without data has
+            bfloat16 = _bfloat16(value)
         if bfloat16 is None:
             raise type(error)(f"{name}: {error}") from None
         return bfloat16
