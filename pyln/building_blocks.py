@@ -18,7 +18,7 @@ from pyln import _arguments as arguments
 from pyln import _core
 from pyln._arguments import Array, Shape
 from pyln._call import LAYER, RMS
-from pyln._norm import Norm, backward, look_at
+from pyln._norm import Norm, backward, flags, look_at
 
 Axis = int | Sequence[int]
 
@@ -201,6 +201,8 @@ def apply_moments(
     axis: Axis = -1,
     out: Array | None = None,
     dtype: Any = None,
+    zero_centered: bool = False,
+    round_steps: bool = False,
 ) -> Array:
     """Normalize an array, which may be a piece of a longer one, by given moments.
 
@@ -212,7 +214,7 @@ def apply_moments(
         Those of the whole rows.
     weight, bias
         Arrays of the shape of the piece's normalized axes, or None.
-    eps, out, dtype
+    eps, out, dtype, zero_centered, round_steps
         As in ``layer_norm``.
 
     Returns
@@ -233,12 +235,20 @@ def apply_moments(
     if out is not None:
         read = {"input": x, "moments": moments.values, "weight": norm.weight, "bias": norm.bias}
         arguments.distinct({"out": y}, read, ("input",) if x.dtype == y.dtype else ())
-    norm.run("apply_moments", eps, x=x, moments=moments.values, gamma=norm.weight, beta=norm.bias, y=y)
+    flag = flags(zero_centered, round_steps)
+    norm.run("apply_moments", eps, flag, x=x, moments=moments.values, gamma=norm.weight, beta=norm.bias, y=y)
     return y
 
 
 def grad_moments(
-    grad_out: object, input: object, moments: Moments, weight: object = None, eps: float = 1e-5, *, axis: Axis = -1
+    grad_out: object,
+    input: object,
+    moments: Moments,
+    weight: object = None,
+    eps: float = 1e-5,
+    *,
+    axis: Axis = -1,
+    zero_centered: bool = False,
 ) -> GradMoments:
     """Return what backward needs to know of an array, which may be a piece of a longer one.
 
@@ -246,7 +256,7 @@ def grad_moments(
     ----------
     grad_out
         Gradient arriving at the piece's y.
-    input, moments, weight, eps, axis
+    input, moments, weight, eps, axis, zero_centered
         As given to ``apply_moments``.
 
     Raises
@@ -258,8 +268,8 @@ def grad_moments(
     norm = _piece(input, moments, weight, None, axis)
     dy = _grad_out(grad_out, norm)
     values = norm.statistic(4)
-    eps = arguments.epsilon(eps, norm.x.dtype)
-    norm.run("grad_moments", eps, dy=dy, x=norm.x, moments=moments.values, gamma=norm.weight, grad_moments=values)
+    eps, flag = arguments.epsilon(eps, norm.x.dtype), flags(zero_centered)
+    norm.run("grad_moments", eps, flag, dy=dy, x=norm.x, moments=moments.values, gamma=norm.weight, grad_moments=values)
     return GradMoments(math.prod(norm.norm_shape), values)
 
 
@@ -273,12 +283,13 @@ def apply_grad_moments(
     *,
     axis: Axis = -1,
     output_mask: Sequence[bool] = (True, True, True),
+    zero_centered: bool = False,
 ) -> tuple[Array | None, Array | None, Array | None]:
     """Gradients for an array, which may be a piece of a longer one.
 
     Parameters
     ----------
-    grad_out, input, moments, weight, eps, axis
+    grad_out, input, moments, weight, eps, axis, zero_centered
         As given to ``grad_moments``.
     grad_moments
         Those of the whole rows.
@@ -312,7 +323,7 @@ def apply_grad_moments(
     }
     eps = arguments.epsilon(eps, norm.x.dtype)
     names = ("input", "weight", "bias")
-    grads = backward("apply_grad_moments", norm, read, output_mask, None, eps=eps, names=names)
+    grads = backward("apply_grad_moments", norm, read, output_mask, None, flags(zero_centered), eps, names)
     return grads[0], grads[1], grads[2]
 
 

@@ -25,11 +25,12 @@ from pyln import _arguments as arguments
 from pyln import _core
 from pyln._arguments import Array, Shape
 from pyln._call import LAYER, RMS, Settings
-from pyln._norm import Norm, each, flags, look_at, saved_statistics
+from pyln._norm import Norm, each, look_at, saved_statistics
 from pyln.building_blocks import (
     GradMoments,
     Moments,
     apply_grad_moments,
+    apply_moments,
     grad_moments,
     merge_grad_moments,
     merge_moments,
@@ -321,17 +322,19 @@ class _Job:
         norm, nothing = self.norm, np.empty((0,) * self.x.ndim, self.x.dtype)
         y_type = arguments.result("out", None, nothing, dtype).dtype
         eps = arguments.epsilon(eps, self.x.dtype, norm.operation == RMS)
-        options: dict[str, Any] = dict(operation=norm.operation, eps=eps)
+        options: dict[str, Any] = dict(axes=self.axes, y_type=y_type, eps=eps)
+        options |= dict(zero_centered=bool(zero_centered), round_steps=bool(round_steps))
         names = ["mean", "rstd"] if norm.operation == LAYER else ["rstd"]
-        flags = dict(zero_centered=bool(zero_centered), round_steps=bool(round_steps))
         if self.split:
             moments = self._moments()
             pieces = (self.x, moments, self.weight, self.bias)
-            y = self._blockwise(_apply, y_type, pieces, axes=self.axes, y_type=y_type, **options, **flags)
-            return [y, *(self._statistic(moments, name, **options) for name in names if return_stats)]
+            rows = dict(rms=norm.operation == RMS, count=math.prod(norm.norm_shape))
+            y = self._blockwise(_apply, y_type, pieces, **rows, **options)
+            of_all = dict(operation=norm.operation, eps=eps)
+            return [y, *(self._statistic(moments, name, **of_all) for name in names if return_stats)]
         arrays = (self.x, self.weight, self.bias)
-        options |= dict(axes=self.axes, return_stats=bool(return_stats))
-        results = self._blockwise(_normalize, y_type, arrays, y_type=y_type, **options, **flags)
+        options |= dict(operation=norm.operation, return_stats=bool(return_stats))
+        results = self._blockwise(_normalize, y_type, arrays, **options)
         if not return_stats:
             return [results]
         kinds = [(self.x.chunks, y_type), *((self.stat_chunks, norm.real) for _ in names)]
@@ -565,19 +568,14 @@ def _apply(
     weight: Array | None,
     bias: Array | None,
     *,
-    operation: int,
     axes: Shape,
-    eps: float,
+    rms: bool,
+    count: int,
     y_type: np.dtype[Any],
-    zero_centered: bool,
-    round_steps: bool,
+    **options: Any,
 ) -> Array:
-    """As pyln.apply_moments, which has no options for the steps."""
-    norm = look_at(operation, x, None, _parameter(weight, x, axes), _parameter(bias, x, axes), axes, shared=True)
-    y = arguments.result("out", None, x, y_type)
-    flag = flags(zero_centered, round_steps)
-    norm.run("apply_moments", eps, flag, x=x, moments=_aligned(moments), gamma=norm.weight, beta=norm.bias, y=y)
-    return y
+    weight, bias = _parameter(weight, x, axes), _parameter(bias, x, axes)
+    return apply_moments(x, Moments(count, _aligned(moments), rms), weight, bias, axis=axes, dtype=y_type, **options)
 
 
 def _statistic(moments: Array, *, operation: int, eps: float, name: str) -> Array:
@@ -640,12 +638,12 @@ def _grad_moments(
     weight: Array | None,
     *,
     axes: Shape,
-    zero_centered: bool,
     rms: bool,
     count: int,
+    **options: bool,
 ) -> Array:
-    weight = _multiplier(weight, x, axes, zero_centered)
-    return grad_moments(dy, x, Moments(count, _aligned(moments), rms), weight, 0.0, axis=axes).values
+    of_rows = Moments(count, _aligned(moments), rms)
+    return grad_moments(dy, x, of_rows, _parameter(weight, x, axes), 0.0, axis=axes, **options).values
 
 
 def _apply_backward(
@@ -656,21 +654,16 @@ def _apply_backward(
     grad_moments: Array,
     *,
     axes: Shape,
-    zero_centered: bool,
     rms: bool,
     count: int,
     output_mask: Sequence[bool],
+    **options: bool,
 ) -> list[Array | None]:
-    weight = _multiplier(weight, x, axes, zero_centered)
     wanted = (*output_mask, False)[:3]
     of_rows, of_grads = Moments(count, _aligned(moments), rms), GradMoments(count, _aligned(grad_moments))
-    grads = apply_grad_moments(dy, x, of_rows, of_grads, weight, 0.0, axis=axes, output_mask=wanted)
-    return _spread_out(grads, x, axes)
-
-
-def _multiplier(weight: Array | None, x: Array, axes: Shape, zero_centered: bool) -> Array | None:
     weight = _parameter(weight, x, axes)
-    return 1 + weight.astype(arguments.arithmetic_type(x.dtype)) if zero_centered and weight is not None else weight
+    grads = apply_grad_moments(dy, x, of_rows, of_grads, weight, 0.0, axis=axes, output_mask=wanted, **options)
+    return _spread_out(grads, x, axes)
 
 
 # ---- Sums over blocks: pairs of a sum and what it lost, along a first axis ----

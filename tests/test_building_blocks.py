@@ -109,6 +109,28 @@ def test_any_axis_and_layout(rng: Generator, dtype: np.dtype, axis: int | tuple[
                 np.testing.assert_allclose(a, b, **tolerance)
 
 
+@pytest.mark.parametrize("rms", [False, True])
+def test_options(rng: Generator, dtype: np.dtype, rms: bool) -> None:
+    """One plus the weight is the weight itself where the sum is exact; steps are rounded as in a whole row."""
+    half = np.dtype(np.float16 if dtype == F32 else dtype)
+    x, dy = rng.standard_normal((2, 4, 50)).astype(half)
+    weight = rng.integers(-8, 8, 50).astype(half)
+    moments = pyln.moments(x, rms=rms)
+    for call in (
+        lambda w, **options: pyln.apply_moments(x, moments, w, **options),
+        lambda w, **options: pyln.grad_moments(dy, x, moments, w, **options).values,
+        lambda w, **options: pyln.apply_grad_moments(
+            dy, x, moments, pyln.grad_moments(dy, x, moments, weight), w, **options
+        )[0],
+    ):
+        assert_same(call(weight - 1, zero_centered=True), call(weight))
+    norm = pyln.rms_norm if rms else pyln.layer_norm
+    assert_same(
+        pyln.apply_moments(x, moments, weight, eps=1e-5, round_steps=True),
+        norm(x, 50, weight, eps=1e-5, round_steps=True),
+    )
+
+
 def test_statistics_from_elsewhere(rng: Generator, dtype: np.dtype) -> None:
     x = rng.standard_normal((4, 50)).astype(dtype)
     mean, var = x.mean(1, keepdims=True), x.var(1, keepdims=True)
