@@ -328,7 +328,7 @@ class _Job:
         if self.split:
             moments = self._moments()
             pieces = (self.x, moments, self.weight, self.bias)
-            rows = dict(rms=norm.operation == RMS, count=math.prod(norm.norm_shape))
+            rows: dict[str, Any] = dict(rms=norm.operation == RMS, count=math.prod(norm.norm_shape))
             y = self._blockwise(_apply, y_type, pieces, **rows, **options)
             of_all = dict(operation=norm.operation, eps=eps)
             return [y, *(self._statistic(moments, name, **of_all) for name in names if return_stats)]

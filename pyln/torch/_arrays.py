@@ -38,3 +38,10 @@ def tensor(array: Array) -> Tensor:
 def arithmetic_type(dtype: torch.dtype) -> torch.dtype:
     """Return the type that tensors of dtype are computed in, which statistics have too."""
     return torch.float64 if dtype is torch.float64 else torch.float32
+
+
+def check_tensors(**given: object) -> None:
+    """Refuse what is no tensor; only of weights and biases may there be none."""
+    for name, value in given.items():
+        if not isinstance(value, Tensor) and (value is not None or name in ("input", "residual")):
+            raise TypeError(f"{name}: expected a tensor, got {type(value).__name__}")

@@ -41,11 +41,16 @@ class Derivative:
         raise NotImplementedError
 
 
-class _LayerNorm(Derivative):
+class _Norm(Derivative):
+    """Of layer norm and group norm, which differ in how their second argument says what rows are."""
+
     inputs = (0, 2, 3)
 
+    def __init__(self, backward: str, view: Callable[[Tensor, Any], formulas.View]) -> None:
+        self.backward_operator, self.view = getattr(operators, backward), view
+
     def keep(self, ctx: Any, arguments: Sequence[Any], results: tuple[Tensor, ...]) -> None:
-        input, ctx.shape, weight, bias, ctx.eps = arguments
+        input, ctx.rows, weight, bias, ctx.eps = arguments
         _, mean, rstd = results
         ctx.mark_non_differentiable(mean, rstd)
         ctx.save_for_backward(input, mean, rstd, weight, bias)
@@ -54,29 +59,32 @@ class _LayerNorm(Derivative):
         if grads[0] is None:
             return None, None, None
         input, mean, rstd, weight, bias = ctx.saved_tensors
-        results = operators.layer_norm_backward(grads[0], input, ctx.shape, mean, rstd, weight, bias, ctx.eps, wanted)
+        results = self.backward_operator(grads[0], input, ctx.rows, mean, rstd, weight, bias, ctx.eps, wanted)
         return _masked(results, wanted)
 
     def composed(self, *arguments: Any) -> tuple[Tensor, ...]:
-        input, shape, weight, bias, eps = arguments
-        return formulas.forward(formulas.last_axes(input, shape), input, weight, bias, eps)
+        input, rows, weight, bias, eps = arguments
+        return formulas.forward(self.view(input, rows), input, weight, bias, eps)
 
 
-class _LayerNormBackward(Derivative):
+class _NormBackward(Derivative):
     inputs = (0, 1, 5)
 
+    def __init__(self, view: Callable[[Tensor, Any], formulas.View]) -> None:
+        self.view = view
+
     def keep(self, ctx: Any, arguments: Sequence[Any], results: tuple[Tensor, ...]) -> None:
-        grad_out, input, ctx.shape, _, _, weight, _, ctx.eps, ctx.mask = arguments
+        grad_out, input, ctx.rows, _, _, weight, _, ctx.eps, ctx.mask = arguments
         ctx.save_for_backward(grad_out, input, weight)
 
     def backward(self, ctx: Any, grads: Sequence[Gradient], wanted: list[bool]) -> Sequence[Gradient]:
         grad_out, input, weight = ctx.saved_tensors
-        view = formulas.last_axes(input, ctx.shape)
+        view = self.view(input, ctx.rows)
         return formulas.double_backward(view, _masked(grads, ctx.mask), grad_out, input, weight, ctx.eps)
 
     def composed(self, *arguments: Any) -> tuple[Tensor, ...]:
-        grad_out, input, shape, _, _, weight, bias, eps, mask = arguments
-        return tuple(formulas.backward(formulas.last_axes(input, shape), grad_out, input, weight, bias, eps, mask))
+        grad_out, input, rows, _, _, weight, bias, eps, mask = arguments
+        return tuple(formulas.backward(self.view(input, rows), grad_out, input, weight, bias, eps, mask))
 
 
 class _RMSNorm(Derivative):
@@ -169,54 +177,15 @@ class _AddLayerNormBackward(Derivative):
         return tuple(grads)
 
 
-class _GroupNorm(Derivative):
-    inputs = (0, 2, 3)
-
-    def keep(self, ctx: Any, arguments: Sequence[Any], results: tuple[Tensor, ...]) -> None:
-        input, ctx.groups, weight, bias, ctx.eps = arguments
-        _, mean, rstd = results
-        ctx.mark_non_differentiable(mean, rstd)
-        ctx.save_for_backward(input, mean, rstd, weight, bias)
-
-    def backward(self, ctx: Any, grads: Sequence[Gradient], wanted: list[bool]) -> Sequence[Gradient]:
-        if grads[0] is None:
-            return None, None, None
-        input, mean, rstd, weight, bias = ctx.saved_tensors
-        results = operators.group_norm_backward(grads[0], input, ctx.groups, mean, rstd, weight, bias, ctx.eps, wanted)
-        return _masked(results, wanted)
-
-    def composed(self, *arguments: Any) -> tuple[Tensor, ...]:
-        input, groups, weight, bias, eps = arguments
-        y, mean, rstd = formulas.forward(formulas.groups(input, groups), input, weight, bias, eps)
-        return y, mean.flatten(1), rstd.flatten(1)
-
-
-class _GroupNormBackward(Derivative):
-    inputs = (0, 1, 5)
-
-    def keep(self, ctx: Any, arguments: Sequence[Any], results: tuple[Tensor, ...]) -> None:
-        grad_out, input, ctx.groups, _, _, weight, _, ctx.eps, ctx.mask = arguments
-        ctx.save_for_backward(grad_out, input, weight)
-
-    def backward(self, ctx: Any, grads: Sequence[Gradient], wanted: list[bool]) -> Sequence[Gradient]:
-        grad_out, input, weight = ctx.saved_tensors
-        view = formulas.groups(input, ctx.groups)
-        return formulas.double_backward(view, _masked(grads, ctx.mask), grad_out, input, weight, ctx.eps)
-
-    def composed(self, *arguments: Any) -> tuple[Tensor, ...]:
-        grad_out, input, groups, _, _, weight, bias, eps, mask = arguments
-        return tuple(formulas.backward(formulas.groups(input, groups), grad_out, input, weight, bias, eps, mask))
-
-
 DERIVATIVES: dict[str, Derivative] = {
-    "layer_norm": _LayerNorm(),
-    "layer_norm_backward": _LayerNormBackward(),
+    "layer_norm": _Norm("layer_norm_backward", formulas.last_axes),
+    "layer_norm_backward": _NormBackward(formulas.last_axes),
     "rms_norm": _RMSNorm(),
     "rms_norm_backward": _RMSNormBackward(),
     "add_layer_norm": _AddLayerNorm(),
     "add_layer_norm_backward": _AddLayerNormBackward(),
-    "group_norm": _GroupNorm(),
-    "group_norm_backward": _GroupNormBackward(),
+    "group_norm": _Norm("group_norm_backward", formulas.groups),
+    "group_norm_backward": _NormBackward(formulas.groups),
 }
 
 

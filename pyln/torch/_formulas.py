@@ -41,6 +41,9 @@ class View(NamedTuple):
     def seen(self, parameter: Tensor) -> Tensor:
         return parameter if self.parameter is None else parameter.reshape(self.parameter)
 
+    def statistic(self, of_rows: Tensor) -> Tensor:
+        return of_rows if self.parameter is None else of_rows.flatten(1)
+
     def summed(self, terms: Tensor, parameter: Tensor) -> Tensor:
         shape = parameter.shape if self.parameter is None else self.parameter
         return terms.sum_to_size(*shape).reshape(parameter.shape).to(parameter.dtype)
@@ -81,12 +84,12 @@ class _Rows:
 def forward(
     view: View, input: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return y, and mean and rstd as of the view."""
+    """Return y, mean and rstd as the operator does."""
     rows = _Rows(view, input, eps)
     y = rows.xhat * view.factor(weight, rows.xhat)
     if bias is not None:
         y = y + view.seen(bias)
-    return y.reshape(input.shape).to(input.dtype), rows.mean, rows.rstd
+    return y.reshape(input.shape).to(input.dtype), view.statistic(rows.mean), view.statistic(rows.rstd)
 
 
 def backward(

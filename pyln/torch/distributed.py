@@ -31,7 +31,7 @@ from pyln.building_blocks import (
     merge_moments,
     moments,
 )
-from pyln.torch._arrays import array, tensor
+from pyln.torch._arrays import array, check_tensors, tensor
 
 __all__ = ["ShardedLayerNorm", "ShardedRMSNorm", "layer_norm", "rms_norm"]
 
@@ -211,7 +211,7 @@ def _norm(
     shards = _agree(group, text, count=int(np.prod(norm.norm_shape)), grad_input=wanted and input.requires_grad)
     axes = tuple(range(*norm.axes))
     own = moments(norm.x, axes, rms=operation == RMS)
-    pieces = zip(shards.counts, _gather(own.values, shards), strict=True)
+    pieces = zip(shards.counts, _all_gather(own.values, shards.group), strict=True)
     whole = reduce(merge_moments, (Moments(count, values, own.rms) for count, values in pieces))
     y: Tensor = _Apply.apply(input, weight, bias, whole, axes, eps, shards)  # type: ignore[no-untyped-call]
     return y
@@ -245,7 +245,7 @@ class _Apply(torch.autograd.Function):
         mask = ctx.needs_input_grad[:3]
         if shards.grad_input:  # on all ranks then
             own = grad_moments(dy, x, ctx.moments, weight, ctx.eps, axis=ctx.axes).values
-            pieces = zip(shards.counts, _gather(own, shards), strict=True)
+            pieces = zip(shards.counts, _all_gather(own, shards.group), strict=True)
             whole = reduce(merge_grad_moments, (GradMoments(count, values) for count, values in pieces))
         else:  # grad_weight and grad_bias do not need them
             whole = GradMoments(ctx.moments.count, np.zeros_like(ctx.moments.values[..., :4]))
@@ -283,10 +283,6 @@ def _agree(group: Group | None, text: str, failed: bool = False, count: int = 0,
     return _Shards(group, greetings["count"].tolist(), bool(greetings["grad_input"].any()))
 
 
-def _gather(values: Array, shards: _Shards) -> list[Array]:
-    return _all_gather(values, shards.group)
-
-
 def _all_gather(values: Array, group: Group | None) -> list[Array]:
     """Return the arrays of all ranks, which have one shape and type, in the order of the ranks."""
     own = torch.from_numpy(values)
@@ -296,12 +292,10 @@ def _all_gather(values: Array, group: Group | None) -> list[Array]:
 
 
 def _look_at(operation: int, input: Any, normalized_shape: Any, weight: Any, bias: Any) -> Norm:
-    for name, value in (("input", input), ("weight", weight), ("bias", bias)):
-        if value is None and name != "input":
-            continue
-        if not isinstance(value, Tensor):
-            raise TypeError(f"{name}: expected a tensor, got {type(value).__name__}")
-        if value.device.type != "cpu" or value.layout != torch.strided:
+    given = {"input": input, "weight": weight, "bias": bias}
+    check_tensors(**given)
+    for name, value in given.items():
+        if value is not None and (value.device.type != "cpu" or value.layout != torch.strided):
             raise TypeError(
                 f"{name}: expected a dense tensor in the CPU's memory, got {value.layout} on {value.device}"
             )

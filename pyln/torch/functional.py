@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pyln.torch import _operators  # noqa: F401
-from pyln.torch._arrays import arithmetic_type
+from pyln.torch._arrays import arithmetic_type, check_tensors
 
 _layer_norm = torch.ops.pyln.layer_norm.default
 _rms_norm = torch.ops.pyln.rms_norm.default
@@ -16,12 +16,6 @@ _add_layer_norm = torch.ops.pyln.add_layer_norm.default
 _group_norm = torch.ops.pyln.group_norm.default
 
 Shape = int | Sequence[int]
-
-
-def _check_tensors(**given: object) -> None:
-    for name, value in given.items():
-        if not isinstance(value, Tensor) and (value is not None or name in ("input", "residual")):
-            raise TypeError(f"{name}: expected a tensor, got {type(value).__name__}")
 
 
 def _sizes(normalized_shape: Shape) -> Sequence[int]:
@@ -54,7 +48,7 @@ def layer_norm(
         As ``pyln.layer_norm``; also for tensors that are not dense or not on the CPU.
 
     """
-    _check_tensors(input=input, weight=weight, bias=bias)
+    check_tensors(input=input, weight=weight, bias=bias)
     y: Tensor = _layer_norm(input, _sizes(normalized_shape), weight, bias, eps)[0]
     return y
 
@@ -92,7 +86,7 @@ def rms_norm(
         As ``layer_norm``.
 
     """
-    _check_tensors(input=input, weight=weight)
+    check_tensors(input=input, weight=weight)
     real = arithmetic_type(input.dtype)
     if eps is None:
         eps = torch.finfo(real).eps
@@ -131,7 +125,7 @@ def add_layer_norm(
         As ``layer_norm``; also for a residual of another shape.
 
     """
-    _check_tensors(input=input, residual=residual, weight=weight, bias=bias)
+    check_tensors(input=input, residual=residual, weight=weight, bias=bias)
     if input.shape != residual.shape:
         raise ValueError(
             f"residual: expected input's shape {list(input.shape)}, got {list(residual.shape)}; use residual.expand"
@@ -170,6 +164,6 @@ def group_norm(
         As ``layer_norm``.
 
     """
-    _check_tensors(input=input, weight=weight, bias=bias)
+    check_tensors(input=input, weight=weight, bias=bias)
     y: Tensor = _group_norm(input, num_groups, weight, bias, eps)[0]
     return y
