@@ -8,8 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import ROOT, run
-from filelock import FileLock
+from commands import ROOT, made_once, run
 
 import pyln
 
@@ -73,18 +72,14 @@ def rng() -> np.random.Generator:
 
 @pytest.fixture(scope="session")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Install the C library, once for all workers, and move the prefix: nothing in it may depend on where it was."""
-    work = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        work = work.parent
-    prefix = work / "installed"
-    with FileLock(work / "installing"):
-        if not prefix.exists():
-            run(
-                *("cmake", "-S", ROOT, "-B", work / "build", f"-DCMAKE_INSTALL_PREFIX={work / 'first'}"),
-                *("-DCMAKE_BUILD_TYPE=Release", "-DLNORM_BUILD_TESTS=OFF", "-DCMAKE_INSTALL_LIBDIR=lib"),
-            )
-            run("cmake", "--build", work / "build", "--parallel", "2")
-            run("cmake", "--install", work / "build")
-            (work / "first").rename(prefix)
-    return prefix
+    """Install the C library; the prefix has been moved since: nothing in it may depend on where it was."""
+
+    def make(folder: Path) -> None:
+        run(
+            *("cmake", "-S", ROOT, "-B", folder / "build", f"-DCMAKE_INSTALL_PREFIX={folder / 'prefix'}"),
+            *("-DCMAKE_BUILD_TYPE=Release", "-DLNORM_BUILD_TESTS=OFF", "-DCMAKE_INSTALL_LIBDIR=lib"),
+        )
+        run("cmake", "--build", folder / "build", "--parallel", "2")
+        run("cmake", "--install", folder / "build")
+
+    return made_once(tmp_path_factory, "installed", make) / "prefix"

@@ -1,7 +1,6 @@
 """The site of docs: it builds without a warning, its links lead somewhere, and it names all that is public."""
 
 import inspect
-import os
 import re
 import shutil
 import sys
@@ -9,8 +8,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
-from commands import ROOT, run
-from filelock import FileLock
+from commands import ROOT, made_once, run
 
 import pyln
 
@@ -24,19 +22,15 @@ COMMAND = re.search(r"`(sphinx-build .*) docs build/site`", (ROOT / "CONTRIBUTIN
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the site, once for all workers, by the command that CONTRIBUTING.md names."""
-    work = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        work = work.parent
-    folder = work / "site"
-    with FileLock(work / "building-site"):
-        if not folder.exists():
-            assert COMMAND
-            options = COMMAND[1].split()[1:]
-            assert {"-W", "-n"} <= set(options)
-            run(sys.executable, "-m", "sphinx", *options, "-d", work / "doctrees", ROOT / "docs", work / "building")
-            (work / "building").rename(folder)
-    return folder
+    """Build the site, by the command that CONTRIBUTING.md names."""
+    assert COMMAND
+    options = COMMAND[1].split()[1:]
+    assert {"-W", "-n"} <= set(options)
+
+    def make(folder: Path) -> None:
+        run(sys.executable, "-m", "sphinx", *options, "-d", folder / "doctrees", ROOT / "docs", folder / "pages")
+
+    return made_once(tmp_path_factory, "site", make) / "pages"
 
 
 @pytest.fixture(scope="session")

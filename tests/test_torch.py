@@ -372,15 +372,16 @@ def test_gradients_of_each_sample_of_a_model() -> None:
         assert_close(of_each[name][3], grad(loss)(parameters, x[3])[name])
 
 
+needs_gxx = pytest.mark.skipif(shutil.which("g++") is None, reason="Inductor compiles with g++")
+
+
 def network() -> nn.Sequential:
     return nn.Sequential(nn.Linear(8, 8), pt.LayerNorm(8), nn.Tanh(), pt.RMSNorm(8))
 
 
-@pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
+@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=needs_gxx)])
 @pytest.mark.filterwarnings("ignore")  # what the compiler warns of
 def test_compile_without_graph_breaks(backend: str) -> None:
-    if backend == "inductor" and shutil.which("g++") is None:
-        pytest.skip("g++, which Inductor compiles with, is not here")
     torch._dynamo.reset()
     model = network()
     compiled = torch.compile(model, fullgraph=True, backend=backend, dynamic=True)
