@@ -286,8 +286,8 @@ static lnorm_status check_problem(const lnorm_problem *p)
         (p->x_norm_stride | 1) != 1 || (p->y_norm_stride | 1) != 1) {
         return LNORM_ERROR_STRIDE;
     }
-    return (p->param_rows | 1) == 1 && (p->param_repeat | 1) == 1 && (p->param_run | 1) == 1 ? LNORM_OK
-                                                                                             : LNORM_ERROR_PARAMS;
+    const int shared = ((p->param_repeat | 1) == 1 || p->param_repeat == p->outer) && (p->param_rows | 1) == 1;
+    return shared && (p->param_run | 1) == 1 ? LNORM_OK : LNORM_ERROR_PARAMS;
 }
 
 lnorm_status lnorm_quantized_forward(const lnorm_problem *problem, const void *x, const void *gamma, const void *beta,
