@@ -502,14 +502,14 @@ static void for_rows(const struct hook *hook, struct row_work *work, size_t row_
 
 /* ---- Forward ---- */
 
-/* The statistics of no elements. */
-static void fill_nan(int type, void *array, size_t count)
+/* The results of no elements. The array may be NULL. */
+static void fill(int type, void *array, size_t count, double value)
 {
     for (size_t i = 0; array != NULL && i < count; i++) {
         if (type == LNORM_F64) {
-            ((double *)array)[i] = (double)NAN;
+            ((double *)array)[i] = value;
         } else {
-            ((float *)array)[i] = NAN;
+            ((float *)array)[i] = (float)value;
         }
     }
 }
@@ -587,8 +587,14 @@ static lnorm_status forward(const struct view *view, const struct lnorm_forward_
         return LNORM_ERROR_ISA;
     }
     if (cols == 0) {
-        fill_nan(view->real, args->mean, rows);
-        fill_nan(view->real, args->rstd, rows);
+        fill(view->real, args->mean, rows, (double)NAN);
+        fill(view->real, args->rstd, rows, (double)NAN);
+        if (scale_role == WRITE) {
+            fill(view->real, args->scale, rows, 1);
+            for (size_t r = 0; args->zero_point != NULL && r < rows; r++) {
+                args->zero_point[r] = 0;
+            }
+        }
         return LNORM_OK;
     }
     if (rows != 0 &&
@@ -1032,7 +1038,7 @@ static lnorm_status write_moments(const struct view *view, struct row_work *work
         return LNORM_ERROR_NULL;
     }
     if (view->shape.norm == 0) {
-        fill_nan(view->real, to, count * view->rows);
+        fill(view->real, to, count * view->rows, (double)NAN);
         return LNORM_OK;
     }
     if (x->at == NULL || dy->at == NULL) {

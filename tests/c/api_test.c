@@ -544,6 +544,28 @@ static void test_no_elements(lnorm_type type)
     }
 }
 
+/* Rows of no elements have a scale and a zero point too. */
+static void test_scale_of_no_elements(lnorm_type type)
+{
+    for (int is_signed = 0; is_signed < 2; is_signed++) {
+        lnorm_problem problem = LNORM_PROBLEM_INIT;
+        double scale[4] = {9, 9, 9, 9};
+        int32_t zero_point[3] = {9, 9, 9};
+        problem.x_type = (int32_t)type;
+        problem.y_type = is_signed ? LNORM_I8 : LNORM_U8;
+        problem.flags = LNORM_DYNAMIC_SCALE;
+        problem.outer = 3;
+        set_value(type, scale, 3, 9);
+        CHECK(lnorm_quantized_forward(&problem, NULL, NULL, NULL, NULL, scale, is_signed ? NULL : zero_point, NULL,
+                                      NULL) == LNORM_OK);
+        for (size_t r = 0; r < 3; r++) {
+            CHECK(get_value(type, scale, r) == 1);
+            CHECK(zero_point[r] == (is_signed ? 9 : 0));
+        }
+        CHECK(get_value(type, scale, 3) == 9);
+    }
+}
+
 static void test_one_column(lnorm_type type)
 {
     const double unit = type == LNORM_F32 ? 0x1p-24 : 0x1p-53;
@@ -924,6 +946,7 @@ int main(void)
         for (size_t i = 0; lnorm_available_isa(i); i++) {
             CHECK(lnorm_set_isa(lnorm_available_isa(i)) == LNORM_OK);
             test_no_elements(type);
+            test_scale_of_no_elements(type);
             test_one_column(type);
             test_values(type);
         }

@@ -80,6 +80,7 @@ static void check_values(float *x, float *gamma, float *beta, outputs to[2])
             check_quantized(rows, cols, x, wanted_gamma, wanted_beta, eps, to);
         }
     }
+    check_quantized(MOST_ROWS, 0, x, gamma, beta, 1e-5, to);
     memcpy(to[1].y, x, 7 * sizeof *x); /* in place, and without statistics */
     CHECK(lnorm_forward_f32(1, 7, x, gamma, beta, 1e-5, to[0].y, NULL, NULL) == LNORM_OK);
     CHECK(lnorm_small_forward_f32(1, 7, to[1].y, gamma, beta, 1e-5, to[1].y, NULL, NULL) == LNORM_OK);
@@ -156,6 +157,8 @@ static void check_quantized_refusals(float *x, const float *gamma, outputs *to)
         CHANGE(y_stride, 1, LNORM_OK),
         CHANGE(x_norm_stride, 2, LNORM_ERROR_STRIDE),
         CHANGE(param_rows, 2, LNORM_ERROR_PARAMS),
+        CHANGE(param_repeat, 2, LNORM_OK), /* which is outer */
+        CHANGE(param_repeat, 3, LNORM_OK),
         CHANGE(param_run, 2, LNORM_OK),
 #undef CHANGE
     };
