@@ -11,21 +11,21 @@
 
 enum { EAX, EBX, ECX, EDX };
 
-static int cpuid(unsigned leaf, unsigned regs[4])
+/* Where the processor has no such leaf, the registers stay as they are. */
+static void cpuid(unsigned leaf, unsigned regs[4])
 {
 #if defined(_MSC_VER) && !defined(__clang__)
     int out[4];
     __cpuid(out, 0);
     if ((unsigned)out[0] < leaf) {
-        return 0;
+        return;
     }
     __cpuidex(out, (int)leaf, 0);
     for (int i = 0; i < 4; i++) {
         regs[i] = (unsigned)out[i];
     }
-    return 1;
 #else
-    return __get_cpuid_count(leaf, 0, &regs[EAX], &regs[EBX], &regs[ECX], &regs[EDX]);
+    __get_cpuid_count(leaf, 0, &regs[EAX], &regs[EBX], &regs[ECX], &regs[EDX]);
 #endif
 }
 
@@ -44,11 +44,11 @@ static unsigned long long enabled_state(void)
 static int has(unsigned ecx_of_leaf_1, unsigned ebx_of_leaf_7, unsigned long long state)
 {
     const unsigned osxsave = 1u << 27;
-    unsigned regs[4];
-    if (!cpuid(1, regs) || (regs[ECX] & (osxsave | ecx_of_leaf_1)) != (osxsave | ecx_of_leaf_1)) {
-        return 0;
-    }
-    if (!cpuid(7, regs) || (regs[EBX] & ebx_of_leaf_7) != ebx_of_leaf_7) {
+    unsigned leaf_1[4] = {0}, leaf_7[4] = {0};
+    cpuid(1, leaf_1);
+    cpuid(7, leaf_7);
+    if ((leaf_1[ECX] & (osxsave | ecx_of_leaf_1)) != (osxsave | ecx_of_leaf_1) ||
+        (leaf_7[EBX] & ebx_of_leaf_7) != ebx_of_leaf_7) {
         return 0;
     }
     return (enabled_state() & state) == state;

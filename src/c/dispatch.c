@@ -48,10 +48,10 @@ static INLINE void set_active(const struct lnorm_kernels *kernels)
 {
     active = kernels;
 }
-/* Sets it where it was NULL; returns what it was. */
-static INLINE const struct lnorm_kernels *exchange_null(const struct lnorm_kernels *kernels)
+/* Sets it where it was NULL. */
+static INLINE void exchange_null(const struct lnorm_kernels *kernels)
 {
-    return _InterlockedCompareExchangePointer((void *volatile *)&active, (void *)kernels, NULL);
+    _InterlockedCompareExchangePointer((void *volatile *)&active, (void *)kernels, NULL);
 }
 #else
 static _Atomic(const struct lnorm_kernels *) active;
@@ -64,11 +64,10 @@ static INLINE void set_active(const struct lnorm_kernels *kernels)
 {
     atomic_store_explicit(&active, kernels, memory_order_release);
 }
-static INLINE const struct lnorm_kernels *exchange_null(const struct lnorm_kernels *kernels)
+static INLINE void exchange_null(const struct lnorm_kernels *kernels)
 {
     const struct lnorm_kernels *before = NULL;
     atomic_compare_exchange_strong(&active, &before, kernels);
-    return before;
 }
 #endif
 
@@ -119,10 +118,9 @@ static const struct lnorm_kernels *choose(void)
 
 static NOINLINE const struct lnorm_kernels *choose_first(void)
 {
-    const struct lnorm_kernels *const chosen = choose();
     /* Threads that race here choose the same; but a lnorm_set_isa that came between them stands. */
-    const struct lnorm_kernels *const before = exchange_null(chosen);
-    return before == NULL ? chosen : before;
+    exchange_null(choose());
+    return get_active();
 }
 
 /* Without an operating system and with one set that every such machine has, the choice is made as it is compiled. */

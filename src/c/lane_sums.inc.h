@@ -99,7 +99,7 @@ static KERNEL_INLINE void REALED(add_lanes)(vec *sum, vec *lost, struct REALED(p
     if (unit < at->pitch) {
         at->rows = at->rows < unit ? at->rows : unit;
     } else {
-        at->quantities = at->quantities < unit / at->pitch ? at->quantities : unit / at->pitch;
+        at->quantities = unit / at->pitch; /* so many, or more, as a pitch is LANES / 4 of three only */
     }
 }
 

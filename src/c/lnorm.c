@@ -138,39 +138,32 @@ static int distance(size_t count, ptrdiff_t step, size_t element, size_t *bytes)
 /* Whether no two elements share memory: each axis steps over what the smaller steps reach. */
 static int is_injective(const struct shape *shape, ptrdiff_t stride, ptrdiff_t step)
 {
-    const size_t count[3] = {shape->inner, shape->norm, shape->outer};
+    size_t count[3] = {shape->inner, shape->norm, shape->outer};
     const size_t size[3] = {1, step < 0 ? (size_t)0 - (size_t)step : (size_t)step,
                             stride < 0 ? (size_t)0 - (size_t)stride : (size_t)stride};
-    size_t reach = 1, previous = 0;
-    for (int done = 0; done < 3; done++) {
+    size_t reach = 1;
+    for (;;) {
         int next = -1;
         for (int i = 0; i < 3; i++) {
-            if (count[i] > 1 && (size[i] > previous || (done == 0 && size[i] == 0)) &&
-                (next < 0 || size[i] < size[next])) {
+            if (count[i] > 1 && (next < 0 || size[i] < size[next])) {
                 next = i;
             }
         }
         if (next < 0) {
-            break;
-        }
-        for (int i = 0; i < 3; i++) {
-            if (i != next && count[i] > 1 && size[i] == size[next]) {
-                return 0;
-            }
+            return 1;
         }
         if (size[next] < reach) {
             return 0;
         }
         reach += size[next] * (count[next] - 1);
-        previous = size[next];
+        count[next] = 1;
     }
-    return 1;
 }
 
 static int add_tensor(struct arguments *all, enum role role, const void *base, const struct shape *shape,
                       ptrdiff_t stride, ptrdiff_t step, size_t element)
 {
-    size_t rows, elements, bytes, row, inner, outer;
+    size_t rows, elements, bytes, row, outer;
     if (!size_product(shape->outer, shape->inner, &rows) || !size_product(rows, shape->norm, &elements) ||
         !size_product(elements, element, &bytes)) {
         return 0;
@@ -180,9 +173,9 @@ static int add_tensor(struct arguments *all, enum role role, const void *base, c
         ((shape->outer == 1 || stride == (ptrdiff_t)apart) && (shape->norm == 1 || step == (ptrdiff_t)shape->inner))) {
         return add_array(all, role, base, elements, element);
     }
-    if (!distance(shape->norm, step, element, &row) || !size_product(shape->inner, element, &inner) ||
-        row > PTRDIFF_MAX - inner || !distance(shape->outer, stride, element, &outer) ||
-        outer > PTRDIFF_MAX - row - inner) {
+    const size_t inner = shape->inner * element;
+    if (!distance(shape->norm, step, element, &row) || row > PTRDIFF_MAX - inner ||
+        !distance(shape->outer, stride, element, &outer) || outer > PTRDIFF_MAX - row - inner) {
         return 0;
     }
     const int backwards = stride < 0 && shape->outer > 1;
@@ -267,7 +260,7 @@ static int is_type(int type)
 static int get_size(int64_t size, size_t otherwise, size_t *to)
 {
     *to = size != 0 ? (size_t)size : otherwise;
-    return size >= 0 && (uint64_t)size <= PTRDIFF_MAX;
+    return (uint64_t)size <= PTRDIFF_MAX;
 }
 
 static NOINLINE lnorm_status view_problem(const lnorm_problem *problem, int quantized, struct view *view)
@@ -333,7 +326,7 @@ static ptrdiff_t stride_of(int64_t stride, size_t dense)
         return 0;
     }
     if (stride == 0) {
-        return dense <= PTRDIFF_MAX ? (ptrdiff_t)dense : PTRDIFF_MAX;
+        return (ptrdiff_t)dense;
     }
     return stride > PTRDIFF_MAX || stride < -PTRDIFF_MAX ? PTRDIFF_MAX : (ptrdiff_t)stride;
 }
@@ -389,8 +382,7 @@ static int params_are_simple(const struct view *view)
 static int has_tiles(const struct view *view)
 {
     return !LNORM_WITHOUT_INNER && view->x == view->y && view->shape.inner >= 64 / real_size(view) &&
-           view->params.rows == 1 && view->params.run == 1 && params_are_simple(view) && view->rows != 0 &&
-           view->shape.norm != 0;
+           view->params.rows == 1 && params_are_simple(view) && view->rows != 0 && view->shape.norm != 0;
 }
 
 /* `tensors` are those in memory that the work is on. */
@@ -597,8 +589,7 @@ static lnorm_status forward(const struct view *view, const struct lnorm_forward_
         }
         return LNORM_OK;
     }
-    if (rows != 0 &&
-        (x->at == NULL || args->y.at == NULL || args->x.at == NULL || (added && args->residual.at == NULL))) {
+    if (rows != 0 && (x->at == NULL || args->y.at == NULL)) {
         return LNORM_ERROR_NULL;
     }
     if (has_tiles(view) && !args->round_steps && args->given_moments == NULL) {
@@ -706,21 +697,19 @@ static size_t tile_count(const struct view *view)
     return view->shape.outer * tiles_of(view, LNORM_BACKWARD_TENSORS).count;
 }
 
-/* Elements of workspace, of tiles and of rows; SIZE_MAX where they do not fit. */
+/* Elements of workspace, of tiles and of rows: six times the tensor's at most, which do not wrap around. */
 static size_t tile_workspace(const struct view *view)
 {
     const size_t tiles = tile_count(view), slabs = pieces(tiles, tiles_per_slab(tiles));
-    size_t count;
-    return size_product(2 * LNORM_SLAB_ARRAYS * slabs, view->shape.norm, &count) ? count : SIZE_MAX;
+    return 2 * LNORM_SLAB_ARRAYS * slabs * view->shape.norm;
 }
 
 static size_t slab_workspace(size_t rows, size_t cols, int accumulate)
 {
-    size_t count;
     if (rows == 0 || (rows <= LNORM_BLOCK_ROWS && !accumulate)) {
         return 0;
     }
-    return size_product(2 * LNORM_SLAB_ARRAYS * pieces(rows, rows_per_slab(rows)), cols, &count) ? count : SIZE_MAX;
+    return 2 * LNORM_SLAB_ARRAYS * pieces(rows, rows_per_slab(rows)) * cols;
 }
 
 /* Bytes of workspace; SIZE_MAX where they, or the tensor, do not fit. */
@@ -732,18 +721,14 @@ static size_t workspace_bytes(const struct view *view)
         return SIZE_MAX;
     }
     if (has_runs(view)) {
-        elements = cols / view->params.run;
-        return size_product(view->rows, 4 * element, &bytes) && size_product(bytes, elements, &bytes) ? bytes
-                                                                                                      : SIZE_MAX;
+        return size_product(view->rows * (cols / view->params.run), 4 * element, &bytes) ? bytes : SIZE_MAX;
     }
-    elements = slab_workspace(view->rows / groups, cols, (view->flags & LNORM_ACCUMULATE) != 0);
+    elements = slab_workspace(view->rows / groups, cols, (view->flags & LNORM_ACCUMULATE) != 0) * groups;
     if (has_tiles(view)) { /* but not in every call */
         const size_t of_tiles = tile_workspace(view);
         elements = elements > of_tiles ? elements : of_tiles;
     }
-    return elements != SIZE_MAX && size_product(elements, groups, &bytes) && size_product(bytes, element, &bytes)
-               ? bytes
-               : SIZE_MAX;
+    return size_product(elements, element, &bytes) ? bytes : SIZE_MAX;
 }
 
 /* Groups of rows with parameters of their own, each cut into slabs. */
@@ -1081,7 +1066,7 @@ lnorm_status lnorm_apply_moments(const lnorm_problem *problem, const void *x, co
     }
     struct lnorm_forward_args args = forward_args(problem, &view, x, gamma, beta, y, mean, rstd);
     args.given_moments = moments;
-    args.staged |= view.x != view.real || view.param != view.real || view.params.plus_one;
+    args.staged |= view.x != view.real || view.params.plus_one;
     const struct hook hook = hook_of(problem);
     return forward(&view, &args, &hook);
 }

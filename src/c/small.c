@@ -278,7 +278,7 @@ static lnorm_status check_problem(const lnorm_problem *p)
     if ((p->inner | 1) != 1) {
         return LNORM_ERROR_INNER;
     }
-    if (p->outer < 0 || p->norm < 0 || p->outer > PTRDIFF_MAX || p->norm > PTRDIFF_MAX ||
+    if ((uint64_t)p->outer > PTRDIFF_MAX || (uint64_t)p->norm > PTRDIFF_MAX ||
         !fits((size_t)p->outer, (size_t)p->norm)) {
         return LNORM_ERROR_SIZE;
     }
