@@ -110,6 +110,7 @@ static void check_refusals(float *x, float *gamma, float *beta, outputs *to)
         {2, 3, x, gamma, beta, 0.0, to->y, to->y + 5, NULL},
         {2, 3, x, gamma, beta, 0.0, to->y, to->mean, to->mean + 1},
         {2, 3, x, gamma, beta, 0.0, to->y, to->mean, gamma + 2},
+        {1, 64, NULL, NULL, NULL, 0.0, (float *)(uintptr_t)64, NULL, NULL}, /* what is absent overlaps nothing */
         {SIZE_MAX / 4, 3, x, gamma, beta, 0.0, to->y, NULL, NULL},
         {3, SIZE_MAX / 4, x, gamma, beta, 0.0, to->y, NULL, NULL},
         {SIZE_MAX, 0, x, gamma, beta, 0.0, to->y, NULL, NULL},
@@ -139,6 +140,12 @@ static void check_quantized_refusals(float *x, const float *gamma, outputs *to)
 #define CHANGE(member, value, small)                                                                                   \
     {offsetof(lnorm_problem, member), value, sizeof(((lnorm_problem *)0)->member), small}
         CHANGE(struct_size, 8, LNORM_OK),
+        CHANGE(x_type, LNORM_F32, LNORM_OK),
+        CHANGE(param_type, LNORM_F32, LNORM_OK),
+        CHANGE(norm, -1, LNORM_OK),
+        CHANGE(outer, INT64_MAX, LNORM_OK),
+        CHANGE(y_stride, 3, LNORM_OK),
+        CHANGE(y_norm_stride, 2, LNORM_ERROR_STRIDE),
         CHANGE(operation, 7, LNORM_OK),
         CHANGE(operation, LNORM_RMS_NORM, LNORM_ERROR_OPERATION),
         CHANGE(x_type, LNORM_I8, LNORM_OK),
@@ -182,6 +189,8 @@ static void check_quantized_refusals(float *x, const float *gamma, outputs *to)
             printf("  change %zu: got %d, the library %d\n", i, got, expected);
         }
     }
+    CHECK(lnorm_small_quantized_forward(NULL, x, gamma, NULL, to->y, to->scale, NULL, NULL, NULL) ==
+          LNORM_ERROR_STRUCT);
     lnorm_problem problem = LNORM_PROBLEM_INIT;
     problem.outer = 2;
     problem.norm = 3;
