@@ -34,6 +34,9 @@ static inline bool test_check(bool passed, const char *what, const char *file, i
     test_checks++;
     if (!passed && ++test_failures <= 50) {
         printf("%s:%d: not true: %s\n", file, line, what);
+#ifdef TEST_STOPS /* at the first failure, as scripts/mutate.py wants it */
+        exit(EXIT_FAILURE);
+#endif
     }
     return passed;
 }

@@ -1,0 +1,241 @@
+#!/usr/bin/env python3
+"""Mutation testing of the C library: one operator or bound at a time is changed, and a C test must notice.
+
+All mutants are compiled into the same programs, where the environment variable LNORM_MUTANT says which one is alive: a
+comparison is widened, narrowed or turned round, && and || change places, + and - of integers too, and an integer that
+is written down, or given to a function, is one more. Those of vec_avx2.h are in programs of their own; of the others
+the scalar kernels are run. Survivors that tests/c/equivalent_mutants.txt does not explain are printed at the end, as
+lines for that file; the exit status is then 1.
+
+Needs clang and PyPI's libclang. It is a matter of an hour or more, so --sample judges some of the mutants.
+"""
+
+import argparse
+import os
+import random
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+from clang import cindex
+
+ROOT = Path(__file__).resolve().parent.parent
+DIRECTORY = ROOT / "build/mutants"
+EQUIVALENT = ROOT / "tests/c/equivalent_mutants.txt"
+COMPILER = "clang-19 -O1 -g0 -std=gnu11 -w -ffp-contract=off -fno-math-errno -pthread -DTEST_STOPS -include mutant.h".split()
+SMALL = ["-DLNORM_SMALL=1", "-Dlnorm_forward_f32=lnorm_small_forward_f32"]
+SMALL += ["-Dlnorm_quantized_forward=lnorm_small_quantized_forward"]
+WITHOUT_AVX = ["-DLNORM_WITHOUT_AVX512=1", "-DLNORM_WITHOUT_AVX2=1"]
+GOLDEN = "tests/c/golden.txt"
+QUICK = [f"check --small --part 1/6 {GOLDEN}", "edges", "small", "inner 40"]
+SLOW = ["api", f"check --small {GOLDEN}", "inner 8"]
+BECOMES = {"<": "<=", "<=": "<", ">": ">=", ">=": ">", "==": "!=", "!=": "==", "&&": "||", "||": "&&", "+": "-", "-": "+"}
+KIND = cindex.CursorKind
+INTEGERS = {getattr(cindex.TypeKind, name) for name in "INT UINT LONG ULONG LONGLONG ULONGLONG".split()}
+
+
+class Mutant(NamedTuple):
+    """An expression of a file by its bytes, and what is done to it: an operator, of two operands, or + 1."""
+
+    file: str
+    start: int
+    end: int
+    operator: str
+    operands: tuple[tuple[int, int], ...] = ()
+
+
+def text_of(source: bytes, mutant: Mutant) -> str:
+    """Line, and what it was and becomes, as a survivor is printed."""
+    place = mutant.operands[0][1] if mutant.operands else mutant.start
+    line = source[source.rfind(b"\n", 0, place) + 1 : source.find(b"\n", place)].decode().strip()
+    expression = " ".join(source[mutant.start : mutant.end].decode().split())
+    change = f"{BECOMES[mutant.operator]} in" if mutant.operands else "+ 1 to"
+    return f"{mutant.file}: {line}: {change} {expression}"
+
+
+def find(files: set[str], unit: str, flags: list[str]) -> set[Mutant]:
+    """The mutants of those files, of src/c, that a translation unit shows."""
+    found: set[Mutant] = set()
+    sources = {str(ROOT / "src/c" / file): (ROOT / "src/c" / file).read_bytes() for file in files}
+
+    def span(cursor: cindex.Cursor) -> tuple[int, int]:
+        return cursor.extent.start.offset, cursor.extent.end.offset
+
+    def visit(cursor: cindex.Cursor) -> None:
+        if cursor.kind == KIND.VAR_DECL and (
+            cursor.storage_class == cindex.StorageClass.STATIC or cursor.type.kind == cindex.TypeKind.CONSTANTARRAY
+        ):
+            return
+        children = list(cursor.get_children())[cursor.kind == KIND.CASE_STMT :]  # a label stays what it is
+        place = cursor.extent.start.file
+        source = sources.get(os.path.normpath(place.name)) if place else None
+        if source is not None:
+            start, end = span(cursor)
+            file = Path(place.name).name
+            integers = cursor.type.get_canonical().kind in INTEGERS
+            if cursor.kind == KIND.BINARY_OPERATOR and len(children) == 2:
+                (left, left_end), (right, right_end) = span(children[0]), span(children[1])
+                operator = source[left_end:right].decode().strip(" \n()")
+                plain = left == start and right_end == end and left < left_end <= right < right_end
+                of_integers = all(child.type.get_canonical().kind in INTEGERS for child in children)
+                if plain and operator in BECOMES and (operator not in "+-" or of_integers):
+                    if source[left_end:right].strip() == operator.encode():
+                        found.add(Mutant(file, start, end, operator, ((left, left_end), (right, right_end))))
+            elif cursor.kind == KIND.INTEGER_LITERAL and re.fullmatch(rb"\d+u?", source[start:end]):
+                found.add(Mutant(file, start, end, "literal"))
+            elif cursor.kind == KIND.CALL_EXPR and not integers:
+                for argument in cursor.get_arguments():
+                    first, last = span(argument)
+                    is_size = argument.type.get_canonical().kind == cindex.TypeKind.ULONG
+                    if is_size and start < first < last < end and re.fullmatch(rb"\w+( - \w+)?", source[first:last]):
+                        if not source[first:last].isdigit():
+                            found.add(Mutant(file, first, last, "argument"))
+        for child in children:
+            visit(child)
+
+    arguments = [*flags, "-std=gnu11", f"-I{ROOT}/include"]
+    tree = cindex.Index.create().parse(str(ROOT / "src/c" / unit), args=arguments)
+    for cursor in tree.cursor.get_children():
+        if cursor.kind == KIND.FUNCTION_DECL and cursor.is_definition():
+            visit(cursor)
+    return found
+
+
+def write(file: str, mutants: list[tuple[int, Mutant]], to: Path) -> None:
+    """The file with all of its mutants, of which none is alive unless it is named."""
+    source = (ROOT / "src/c" / file).read_bytes()
+    mutants = sorted(mutants, key=lambda one: (one[1].start, -one[1].end))
+
+    def text(start: int, end: int, mutants: list[tuple[int, Mutant]]) -> str:
+        parts, at = [], start
+        while mutants:
+            number, mutant = mutants[0]
+            inside = [one for one in mutants[1:] if one[1].end <= mutant.end]
+            parts += [source[at : mutant.start].decode(), replace(number, mutant, inside)]
+            at, mutants = mutant.end, mutants[1 + len(inside) :]
+        return "".join([*parts, source[at:end].decode()])
+
+    def replace(number: int, mutant: Mutant, inside: list[tuple[int, Mutant]]) -> str:
+        if not mutant.operands:
+            return f"({text(mutant.start, mutant.end, inside)} + M({number}))"
+        left, right = (
+            text(*span, [one for one in inside if span[0] <= one[1].start and one[1].end <= span[1]])
+            for span in mutant.operands
+        )
+        was, becomes = mutant.operator, BECOMES[mutant.operator]
+        if was in ("&&", "||"):
+            return f"({{int l{number} = !!({left}); M({number}) ? l{number} {becomes} ({right}) : l{number} {was} ({right});}})"
+        values = f"__auto_type l{number} = ({left}); __auto_type r{number} = ({right});"
+        return f"({{{values} M({number}) ? l{number} {becomes} r{number} : l{number} {was} r{number};}})"
+
+    to.write_text(text(0, len(source), mutants))
+
+
+def run(command: list[str], folder: Path, timeout: float | None = None, mutant: int = -1) -> tuple[bool, str]:
+    """Whether a command succeeds in time, and what it printed."""
+    environment = os.environ | {"LNORM_MUTANT": str(mutant)}
+    try:
+        done = subprocess.run(
+            command, cwd=folder, env=environment, timeout=timeout, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+    except subprocess.TimeoutExpired:
+        return False, "too slow"
+    return done.returncode == 0, done.stdout.decode(errors="replace")
+
+
+def build(name: str, mutants: list[tuple[int, Mutant]], flags: list[str], jobs: int) -> Path:
+    """The programs of the tests, with the mutants."""
+    folder = DIRECTORY / name
+    shutil.rmtree(folder, ignore_errors=True)
+    for part in ("include", "src", "tests/c"):
+        shutil.copytree(ROOT / part, folder / part)
+    for file in {mutant.file for _, mutant in mutants}:
+        write(file, [one for one in mutants if one[1].file == file], folder / "src/c" / file)
+    (folder / "include/mutant.h").write_text(
+        "extern int lnorm_mutant;\n#define M(number) __builtin_expect(lnorm_mutant == (number), 0)\n"
+    )
+    (folder / "src/c/mutant.c").write_text(
+        "#include <stdlib.h>\nint lnorm_mutant;\n"
+        '__attribute__((constructor)) static void begin(void) { lnorm_mutant = atoi(getenv("LNORM_MUTANT")); }\n'
+    )
+    compiler = [*COMPILER, "-Iinclude", *flags]
+    commands = {path.stem: [*compiler, "-c", f"src/c/{path.name}"] for path in folder.glob("src/c/*.c")}
+    commands["small_build"] = [*compiler, *SMALL, "-c", "src/c/small.c"]
+    for test in {test.split()[0] for test in [*QUICK, *SLOW]}:
+        commands[f"{test}_test"] = [*compiler, "-c", f"tests/c/{test}_test.c"]
+    with ThreadPoolExecutor(jobs) as pool:
+        compiled = list(pool.map(lambda one: run([*one[1], "-o", f"{one[0]}.o"], folder), commands.items()))
+    objects = [f"{name}.o" for name in commands if not name.endswith("_test")]
+    for test in {test.split()[0] for test in [*QUICK, *SLOW]}:
+        compiled.append(run([*COMPILER, "-Iinclude", f"{test}_test.o", *objects, "-lm", "-o", test], folder))
+    for succeeded, printed in compiled:
+        if not succeeded:
+            sys.exit(printed)
+    return folder
+
+
+def main() -> int:
+    """Judge the mutants."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--files", nargs="+", metavar="FILE", help="of src/c; all that have mutants, if none is named")
+    parser.add_argument("--sample", type=int, metavar="N", help="so many mutants; all, if not given")
+    parser.add_argument("--seed", type=int, default=1, help="of the sample")
+    parser.add_argument("--quick", action="store_true", help="without the tests that take the longest")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count())
+    arguments = parser.parse_args()
+    tests = QUICK if arguments.quick else [*QUICK, *SLOW]
+    own = sorted({path.name for path in ROOT.glob("src/c/*.inc.h")})
+    shared = [*own, "vec_scalar.h", "lnorm.c", "merge.c", "dispatch.c", "fma.h", "kernels.h", "check_scale.h", "small.c"]
+    groups = {
+        "scalar": (shared, [("isa_scalar.c", []), ("lnorm.c", []), ("merge.c", []), ("dispatch.c", []), ("small.c", SMALL)], WITHOUT_AVX),
+        "avx2": (["vec_avx2.h"], [("isa_avx2.c", [])], WITHOUT_AVX[:1]),
+    }
+    explained = EQUIVALENT.read_text().splitlines() if EQUIVALENT.exists() else []
+    survivors, judged = [], Counter()
+    for name, (files, units, flags) in groups.items():
+        wanted = set(files) & set(arguments.files or files)
+        if not wanted:
+            continue
+        found: set[Mutant] = set()
+        for unit, more in units:
+            found |= find(wanted, unit, [*flags, *more])
+        numbered = list(enumerate(sorted(found)))
+        folder = build(name, numbered, flags, arguments.jobs)
+        limits = []
+        for test in tests:
+            start = time.monotonic()
+            succeeded, printed = run([f"./{test.split()[0]}", *test.split()[1:]], folder)
+            if not succeeded:
+                sys.exit(f"{test} fails without any mutant:\n{printed}")
+            limits.append(10 + 5 * (time.monotonic() - start))
+
+        def survives(number: int, folder: Path = folder, limits: list[float] = limits) -> bool:
+            return all(
+                run([f"./{test.split()[0]}", *test.split()[1:]], folder, limit, number)[0]
+                for test, limit in zip(tests, limits, strict=True)
+            )
+
+        chosen = numbered
+        if arguments.sample is not None and arguments.sample < len(numbered):
+            chosen = sorted(random.Random(arguments.seed).sample(numbered, arguments.sample))
+        print(f"{name}: {len(chosen)} of {len(numbered)} mutants; the tests take {sum(limits) / 5 - 2 * len(limits):.0f} s", flush=True)
+        with ThreadPoolExecutor(arguments.jobs) as pool:
+            for (_, mutant), survived in zip(chosen, pool.map(lambda one: survives(one[0]), chosen), strict=True):
+                text = text_of((ROOT / "src/c" / mutant.file).read_bytes(), mutant)
+                is_explained = any(line.startswith(text) for line in explained)
+                judged["explained" if survived and is_explained else "survived" if survived else "killed"] += 1
+                if survived and not is_explained:
+                    survivors.append(text)
+                    print(text, flush=True)
+    print(f"{judged['killed']} killed, {judged['explained']} equivalent, {judged['survived']} survived")
+    return 1 if survivors else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
