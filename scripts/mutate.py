@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Mutation testing of the C library: one operator or bound at a time is changed, and a C test must notice.
+"""Mutation testing of the C library: one operator or number at a time is changed, and a C test must notice.
 
 All mutants are compiled into the same programs, where the environment variable LNORM_MUTANT says which one is alive: a
 comparison is widened, narrowed or turned round, && and || change places, + and - of integers too, and an integer that
-is written down, or given to a function, is one more. Those of vec_avx2.h are in programs of their own; of the others
-the scalar kernels are run. Survivors that tests/c/equivalent_mutants.txt does not explain are printed at the end, as
-lines for that file; the exit status is then 1.
+is written down, or a size given to a function, is one more; but 1 is 0. Those of vec_avx2.h are in programs of their
+own; of the others the scalar kernels are run. Survivors that tests/c/equivalent_mutants.txt does not explain are
+printed as they are found; the exit status is then 1.
 
-Needs clang and PyPI's libclang. It is a matter of an hour or more, so --sample judges some of the mutants.
+Needs clang and PyPI's libclang. All of them take hours: --sample judges some, --quick leaves out the longest tests.
 """
 
 import argparse
@@ -28,16 +28,30 @@ from clang import cindex
 ROOT = Path(__file__).resolve().parent.parent
 DIRECTORY = ROOT / "build/mutants"
 EQUIVALENT = ROOT / "tests/c/equivalent_mutants.txt"
-COMPILER = "clang-19 -O1 -g0 -std=gnu11 -w -ffp-contract=off -fno-math-errno -pthread -DTEST_STOPS -include mutant.h".split()
-SMALL = ["-DLNORM_SMALL=1", "-Dlnorm_forward_f32=lnorm_small_forward_f32"]
-SMALL += ["-Dlnorm_quantized_forward=lnorm_small_quantized_forward"]
+FLAGS = "-O1 -g0 -std=gnu11 -w -ffp-contract=off -fno-math-errno -pthread -DTEST_STOPS -include mutant.h -Iinclude"
+COMPILER = ["clang-19", *FLAGS.split()]
+SMALL = ["-DLNORM_SMALL=1", *(f"-Dlnorm_{call}=lnorm_small_{call}" for call in ("forward_f32", "quantized_forward"))]
+OTHERS = ["vec_scalar.h", "lnorm.c", "merge.c", "dispatch.c", "fma.h", "kernels.h", "check_scale.h", "small.c"]
+UNITS = {"isa_scalar.c": [], "lnorm.c": [], "merge.c": [], "dispatch.c": [], "small.c": SMALL}
 WITHOUT_AVX = ["-DLNORM_WITHOUT_AVX512=1", "-DLNORM_WITHOUT_AVX2=1"]
 GOLDEN = "tests/c/golden.txt"
 QUICK = [f"check --small --part 1/6 {GOLDEN}", "edges", "small", "inner 40"]
 SLOW = ["api", f"check --small {GOLDEN}", "inner 8"]
-BECOMES = {"<": "<=", "<=": "<", ">": ">=", ">=": ">", "==": "!=", "!=": "==", "&&": "||", "||": "&&", "+": "-", "-": "+"}
+BECOMES = {
+    "<": "<=",
+    "<=": "<",
+    ">": ">=",
+    ">=": ">",
+    "==": "!=",
+    "!=": "==",
+    "&&": "||",
+    "||": "&&",
+    "+": "-",
+    "-": "+",
+}
 KIND = cindex.CursorKind
-INTEGERS = {getattr(cindex.TypeKind, name) for name in "INT UINT LONG ULONG LONGLONG ULONGLONG".split()}
+SIZE = cindex.TypeKind.ULONG
+INTEGERS = {SIZE, cindex.TypeKind.INT, cindex.TypeKind.UINT, cindex.TypeKind.LONG}
 
 
 class Mutant(NamedTuple):
@@ -55,7 +69,7 @@ def text_of(source: bytes, mutant: Mutant) -> str:
     place = mutant.operands[0][1] if mutant.operands else mutant.start
     line = source[source.rfind(b"\n", 0, place) + 1 : source.find(b"\n", place)].decode().strip()
     expression = " ".join(source[mutant.start : mutant.end].decode().split())
-    change = f"{BECOMES[mutant.operator]} in" if mutant.operands else "+ 1 to"
+    change = f"{BECOMES[mutant.operator]} in" if mutant.operands else "0 for" if expression == "1" else "1 more than"
     return f"{mutant.file}: {line}: {change} {expression}"
 
 
@@ -76,26 +90,22 @@ def find(files: set[str], unit: str, flags: list[str]) -> set[Mutant]:
         place = cursor.extent.start.file
         source = sources.get(os.path.normpath(place.name)) if place else None
         if source is not None:
-            start, end = span(cursor)
-            file = Path(place.name).name
-            integers = cursor.type.get_canonical().kind in INTEGERS
+            (start, end), file = span(cursor), Path(place.name).name
             if cursor.kind == KIND.BINARY_OPERATOR and len(children) == 2:
-                (left, left_end), (right, right_end) = span(children[0]), span(children[1])
-                operator = source[left_end:right].decode().strip(" \n()")
-                plain = left == start and right_end == end and left < left_end <= right < right_end
+                (left, left_end), (right, right_end) = spans = span(children[0]), span(children[1])
+                operator = source[left_end:right].decode().strip()
+                is_plain = left == start < left_end <= right < right_end == end  # no macro's
                 of_integers = all(child.type.get_canonical().kind in INTEGERS for child in children)
-                if plain and operator in BECOMES and (operator not in "+-" or of_integers):
-                    if source[left_end:right].strip() == operator.encode():
-                        found.add(Mutant(file, start, end, operator, ((left, left_end), (right, right_end))))
+                if is_plain and operator in BECOMES and (operator not in "+-" or of_integers):
+                    found.add(Mutant(file, start, end, operator, spans))
             elif cursor.kind == KIND.INTEGER_LITERAL and re.fullmatch(rb"\d+u?", source[start:end]):
-                found.add(Mutant(file, start, end, "literal"))
-            elif cursor.kind == KIND.CALL_EXPR and not integers:
-                for argument in cursor.get_arguments():
-                    first, last = span(argument)
-                    is_size = argument.type.get_canonical().kind == cindex.TypeKind.ULONG
-                    if is_size and start < first < last < end and re.fullmatch(rb"\w+( - \w+)?", source[first:last]):
-                        if not source[first:last].isdigit():
-                            found.add(Mutant(file, first, last, "argument"))
+                found.add(Mutant(file, start, end, "number"))
+            elif cursor.kind == KIND.CALL_EXPR:
+                for first, last in (
+                    span(one) for one in cursor.get_arguments() if one.type.get_canonical().kind == SIZE
+                ):
+                    if start < first < last < end and re.fullmatch(rb"[a-z]\w*( - \w+)?", source[first:last]):
+                        found.add(Mutant(file, first, last, "size"))
         for child in children:
             visit(child)
 
@@ -123,14 +133,16 @@ def write(file: str, mutants: list[tuple[int, Mutant]], to: Path) -> None:
 
     def replace(number: int, mutant: Mutant, inside: list[tuple[int, Mutant]]) -> str:
         if not mutant.operands:
-            return f"({text(mutant.start, mutant.end, inside)} + M({number}))"
+            was = text(mutant.start, mutant.end, inside)
+            return f"({was} {'-' if was == '1' else '+'} M({number}))"
         left, right = (
             text(*span, [one for one in inside if span[0] <= one[1].start and one[1].end <= span[1]])
             for span in mutant.operands
         )
         was, becomes = mutant.operator, BECOMES[mutant.operator]
         if was in ("&&", "||"):
-            return f"({{int l{number} = !!({left}); M({number}) ? l{number} {becomes} ({right}) : l{number} {was} ({right});}})"
+            both = f"l{number} {becomes} ({right}) : l{number} {was} ({right})"
+            return f"({{int l{number} = !!({left}); M({number}) ? {both};}})"
         values = f"__auto_type l{number} = ({left}); __auto_type r{number} = ({right});"
         return f"({{{values} M({number}) ? l{number} {becomes} r{number} : l{number} {was} r{number};}})"
 
@@ -164,7 +176,7 @@ def build(name: str, mutants: list[tuple[int, Mutant]], flags: list[str], jobs: 
         "#include <stdlib.h>\nint lnorm_mutant;\n"
         '__attribute__((constructor)) static void begin(void) { lnorm_mutant = atoi(getenv("LNORM_MUTANT")); }\n'
     )
-    compiler = [*COMPILER, "-Iinclude", *flags]
+    compiler = [*COMPILER, *flags]
     commands = {path.stem: [*compiler, "-c", f"src/c/{path.name}"] for path in folder.glob("src/c/*.c")}
     commands["small_build"] = [*compiler, *SMALL, "-c", "src/c/small.c"]
     for test in {test.split()[0] for test in [*QUICK, *SLOW]}:
@@ -173,68 +185,66 @@ def build(name: str, mutants: list[tuple[int, Mutant]], flags: list[str], jobs: 
         compiled = list(pool.map(lambda one: run([*one[1], "-o", f"{one[0]}.o"], folder), commands.items()))
     objects = [f"{name}.o" for name in commands if not name.endswith("_test")]
     for test in {test.split()[0] for test in [*QUICK, *SLOW]}:
-        compiled.append(run([*COMPILER, "-Iinclude", f"{test}_test.o", *objects, "-lm", "-o", test], folder))
+        compiled.append(run([*COMPILER, f"{test}_test.o", *objects, "-lm", "-o", test], folder))
     for succeeded, printed in compiled:
         if not succeeded:
             sys.exit(printed)
     return folder
 
 
+def passes(test: str, folder: Path, timeout: float | None = None, mutant: int = -1) -> bool:
+    """Whether a test does not notice the mutant."""
+    program, *options = test.split()
+    return run([f"./{program}", *options], folder, timeout, mutant)[0]
+
+
+def judge(chosen: list[tuple[int, Mutant]], folder: Path, tests: list[str], jobs: int, judged: Counter[str]) -> None:
+    """Count those that were killed, that are explained and that survived, and print the last."""
+    explained = EQUIVALENT.read_text() if EQUIVALENT.exists() else ""
+    limits = {}
+    for test in tests:
+        start = time.monotonic()
+        if not passes(test, folder):
+            sys.exit(f"{test} fails without any mutant, in {folder}")
+        limits[test] = 10 + 5 * (time.monotonic() - start)
+
+    def survives(one: tuple[int, Mutant]) -> bool:
+        return all(passes(test, folder, limit, one[0]) for test, limit in limits.items())
+
+    with ThreadPoolExecutor(jobs) as pool:
+        for (_, mutant), survived in zip(chosen, pool.map(survives, chosen), strict=True):
+            text = text_of((ROOT / "src/c" / mutant.file).read_bytes(), mutant)
+            what = "killed" if not survived else "equivalent" if f"{text}\n" in explained else "survived"
+            judged[what] += 1
+            if what == "survived":
+                print(text, flush=True)
+            if judged.total() % 50 == 0:
+                print(f"  {dict(judged)}", flush=True)
+
+
 def main() -> int:
-    """Judge the mutants."""
+    """Find, build and judge the mutants."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--files", nargs="+", metavar="FILE", help="of src/c; all that have mutants, if none is named")
     parser.add_argument("--sample", type=int, metavar="N", help="so many mutants; all, if not given")
-    parser.add_argument("--seed", type=int, default=1, help="of the sample")
+    parser.add_argument("--seed", type=int, default=1, help="of the order in which they are taken")
     parser.add_argument("--quick", action="store_true", help="without the tests that take the longest")
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     arguments = parser.parse_args()
-    tests = QUICK if arguments.quick else [*QUICK, *SLOW]
-    own = sorted({path.name for path in ROOT.glob("src/c/*.inc.h")})
-    shared = [*own, "vec_scalar.h", "lnorm.c", "merge.c", "dispatch.c", "fma.h", "kernels.h", "check_scale.h", "small.c"]
-    groups = {
-        "scalar": (shared, [("isa_scalar.c", []), ("lnorm.c", []), ("merge.c", []), ("dispatch.c", []), ("small.c", SMALL)], WITHOUT_AVX),
-        "avx2": (["vec_avx2.h"], [("isa_avx2.c", [])], WITHOUT_AVX[:1]),
-    }
-    explained = EQUIVALENT.read_text().splitlines() if EQUIVALENT.exists() else []
-    survivors, judged = [], Counter()
+    scalar = {path.name for path in ROOT.glob("src/c/*.inc.h")} | set(OTHERS)
+    groups = {"scalar": (scalar, UNITS, WITHOUT_AVX), "avx2": ({"vec_avx2.h"}, {"isa_avx2.c": []}, WITHOUT_AVX[:1])}
+    judged: Counter[str] = Counter()
     for name, (files, units, flags) in groups.items():
-        wanted = set(files) & set(arguments.files or files)
-        if not wanted:
-            continue
-        found: set[Mutant] = set()
-        for unit, more in units:
-            found |= find(wanted, unit, [*flags, *more])
-        numbered = list(enumerate(sorted(found)))
-        folder = build(name, numbered, flags, arguments.jobs)
-        limits = []
-        for test in tests:
-            start = time.monotonic()
-            succeeded, printed = run([f"./{test.split()[0]}", *test.split()[1:]], folder)
-            if not succeeded:
-                sys.exit(f"{test} fails without any mutant:\n{printed}")
-            limits.append(10 + 5 * (time.monotonic() - start))
-
-        def survives(number: int, folder: Path = folder, limits: list[float] = limits) -> bool:
-            return all(
-                run([f"./{test.split()[0]}", *test.split()[1:]], folder, limit, number)[0]
-                for test, limit in zip(tests, limits, strict=True)
-            )
-
-        chosen = numbered
-        if arguments.sample is not None and arguments.sample < len(numbered):
-            chosen = sorted(random.Random(arguments.seed).sample(numbered, arguments.sample))
-        print(f"{name}: {len(chosen)} of {len(numbered)} mutants; the tests take {sum(limits) / 5 - 2 * len(limits):.0f} s", flush=True)
-        with ThreadPoolExecutor(arguments.jobs) as pool:
-            for (_, mutant), survived in zip(chosen, pool.map(lambda one: survives(one[0]), chosen), strict=True):
-                text = text_of((ROOT / "src/c" / mutant.file).read_bytes(), mutant)
-                is_explained = any(line.startswith(text) for line in explained)
-                judged["explained" if survived and is_explained else "survived" if survived else "killed"] += 1
-                if survived and not is_explained:
-                    survivors.append(text)
-                    print(text, flush=True)
-    print(f"{judged['killed']} killed, {judged['explained']} equivalent, {judged['survived']} survived")
-    return 1 if survivors else 0
+        wanted = files & set(arguments.files or files)
+        mutants = sorted(set().union(*(find(wanted, unit, [*flags, *more]) for unit, more in units.items())))
+        numbered = list(enumerate(mutants))
+        chosen = random.Random(arguments.seed).sample(numbered, min(arguments.sample or len(mutants), len(mutants)))
+        print(f"{name}: {len(chosen)} of {len(mutants)} mutants", flush=True)
+        if chosen:
+            folder = build(name, numbered, flags, arguments.jobs)
+            judge(chosen, folder, QUICK if arguments.quick else QUICK + SLOW, arguments.jobs, judged)
+    print(f"{judged['killed']} killed, {judged['equivalent']} equivalent, {judged['survived']} survived")
+    return 1 if judged["survived"] else 0
 
 
 if __name__ == "__main__":

@@ -351,10 +351,7 @@ static void test_places(lnorm_type type)
     }
     ACCEPTED(c.problem.outer = 0; c.problem.residual_rows = 0);
 
-    good = good_call(type, BACKWARD);
-    ACCEPTED(c.problem.norm = 1; c.problem.inner = 2;
-             c.problem.x_norm_stride = c.problem.dy_norm_stride = c.problem.dx_norm_stride = 1);
-    good.which = MOMENTS_OF;
+    good = good_call(type, MOMENTS_OF);
     ACCEPTED(c.problem.inner = 2; c.problem.x_norm_stride = 1); /* an input may overlap itself */
     free(before);
 }
@@ -415,6 +412,21 @@ static void expect_same(lnorm_type type, const call *a, const call *b, unsigned 
         }
     }
     free(first);
+}
+
+/* A step that is never taken changes nothing. */
+static void test_step_of_one_element(lnorm_type type, which which)
+{
+    call dense = full_call(type, which);
+    dense.problem.norm = 1;
+    dense.problem.inner = 2;
+    call stepped = dense;
+    for (size_t i = 4; i < 8; i++) {
+        *member(&stepped, strides[i].place) = 1;
+    }
+    snprintf(context, sizeof context, "call %d, steps of one element: ", (int)which);
+    expect_same(type, &dense, &stepped, 0);
+    context[0] = '\0';
 }
 
 /* The statistics that are not wanted change nothing; in rows of all kinds, dense and by tiles. */
@@ -521,6 +533,35 @@ static void test_ways(lnorm_type type)
         free(dx);
     }
     context[0] = '\0';
+}
+
+/* One tensor alone with every second element of memory: the results are the same bits. */
+static void test_one_strided(lnorm_type type, which which)
+{
+    static const int tensors[] = {X, Y, DY, DX}; /* in the order of `strides` */
+    const size_t e = type_size(type), slots = ALL_ARGUMENTS * SLOT / e;
+    unsigned char *const dense = test_allocate(POOL), *const spare = pool + ALL_ARGUMENTS * SLOT;
+    for (size_t t = 0; t < COUNT(tensors); t++) {
+        unsigned char *const own = pool + (size_t)tensors[t] * SLOT;
+        call c = good_call(type, which);
+        CHECK(run(&c) == LNORM_OK);
+        memcpy(dense, pool, POOL);
+        c = good_call(type, which);
+        for (size_t i = 0; i < ROWS * COLS; i++) {
+            memcpy(spare + 2 * i * e, own + i * e, e);
+        }
+        c.a[tensors[t]] = spare;
+        *member(&c, strides[t].place) = 2 * COLS;
+        *member(&c, strides[t + 4].place) = 2;
+        CHECK(run(&c) == LNORM_OK);
+        for (size_t i = 0; i < ROWS * COLS; i++) {
+            memcpy(own + i * e, spare + 2 * i * e, e);
+        }
+        if (!CHECK(first_difference(type, dense, pool, slots) == slots)) {
+            printf("  call %d, only %s strided\n", (int)which, name_of(tensors[t]));
+        }
+    }
+    free(dense);
 }
 
 /* A gamma for each run is a gamma for each element; runs shorter and longer than a block. */
@@ -674,6 +715,73 @@ static void test_merges(lnorm_type type)
     }
 }
 
+/* The moments of two pieces, merged, are those of whole rows; ordinary rows, and such as need a scale. */
+static void test_merged_pieces(lnorm_type type)
+{
+    enum { FIRST = 3 };
+    const size_t e = type_size(type);
+    for (int size = -1; size <= 1; size++) {
+        call whole = good_call(type, MOMENTS_OF), piece[2];
+        char a[2][ROWS * LNORM_MOMENTS * sizeof(double)], merged[ROWS * LNORM_MOMENTS * sizeof(double)];
+        const double near = 64 * unit_of(type), large = ldexp(1.0, size * (type == LNORM_F64 ? 700 : 100));
+        uint64_t random = 6;
+        fill_values(type, whole.a[X], ROWS * COLS, 0.5, large, &random);
+        whole.problem.x_stride = whole.problem.dy_stride = COLS;
+        whole.problem.eps = 0;
+        CHECK(run(&whole) == LNORM_OK);
+        for (int grad = 0; grad < 2; grad++) {
+            whole.which = grad ? GRAD_MOMENTS_OF : MOMENTS_OF;
+            for (int i = 0; i < 2; i++) {
+                piece[i] = whole;
+                piece[i].problem.norm = i == 0 ? FIRST : COLS - FIRST;
+                for (int k = 0; k < ALL_ARGUMENTS && i == 1; k++) {
+                    piece[i].a[k] = k == X || k == DY || k == GAMMA ? moved(whole.a[k], FIRST * e) : whole.a[k];
+                }
+                piece[i].a[grad ? GRAD_MOMENTS : MOMENTS] = a[i];
+                CHECK(run(&piece[i]) == LNORM_OK);
+            }
+            CHECK(run(&whole) == LNORM_OK);
+            CHECK((grad ? lnorm_merge_grad_moments : lnorm_merge_moments)(&whole.problem, FIRST, a[0], COLS - FIRST,
+                                                                          a[1], merged) == LNORM_OK);
+            const size_t numbers = grad ? LNORM_GRAD_MOMENTS : LNORM_MOMENTS;
+            for (size_t r = 0; r < ROWS; r++) {
+                double got[LNORM_MOMENTS], expected[LNORM_MOMENTS];
+                for (size_t k = 0; k < numbers; k++) {
+                    got[k] = get_value(type, merged, r * numbers + k);
+                    expected[k] = get_value(type, whole.a[grad ? GRAD_MOMENTS : MOMENTS], r * numbers + k);
+                }
+                for (size_t k = 0; k < 2 && !grad; k++) { /* what the sums lost is added; of the same scale */
+                    const double by = expected[4] / got[4];
+                    got[k] = (got[2 * k] + got[2 * k + 1]) * by * (k == 0 ? 1 : by);
+                    expected[k] = expected[2 * k] + expected[2 * k + 1];
+                }
+                for (size_t k = 0; k < (grad ? 4 : 2); k++) {
+                    CHECK(fabs(got[k] - expected[k]) <= near);
+                }
+            }
+        }
+    }
+}
+
+/* The scale of moments is the power of two nearest to 1 that brings the largest element to 0.5 to 1. */
+static void test_scale_of_moments(lnorm_type type)
+{
+    lnorm_problem problem = LNORM_PROBLEM_INIT;
+    problem.x_type = (int32_t)type;
+    problem.outer = 1;
+    problem.norm = 3;
+    for (int sign = -1; sign <= 1; sign += 2) {
+        for (int i = 0; i < 3; i++) {
+            const double power = ldexp(1.0, sign * (type == LNORM_F64 ? 700 : 100));
+            const double expected = i == 0 && sign > 0 ? 1 / power : 0.5 / power;
+            double x[3] = {0}, moments[LNORM_MOMENTS];
+            set_value(type, x, 1, -power * (i == 0 ? 1 : i == 1 ? 1.5 : 1 + unit_of(type)));
+            CHECK(lnorm_moments(&problem, x, moments) == LNORM_OK);
+            CHECK(get_value(type, moments, 4) == expected);
+        }
+    }
+}
+
 /* Moments of tiny rows, taken without eps, whose eps would overflow beside their scale. */
 static void test_scaled_eps(lnorm_type type)
 {
@@ -722,9 +830,17 @@ int main(void)
             CHECK(lnorm_set_isa(lnorm_available_isa(isa)) == LNORM_OK);
             test_absent_statistics(type);
             test_ways(type);
+            for (which which = FORWARD; which <= APPLY_GRAD_MOMENTS; which++) {
+                if (!(C(which) & (ALL_TOTAL | C(QUANTIZED_FORWARD)))) {
+                    test_one_strided(type, which);
+                    test_step_of_one_element(type, which);
+                }
+            }
             test_runs(type);
             test_added_gradient(type);
             test_eight_bits(type);
+            test_merged_pieces(type);
+            test_scale_of_moments(type);
             test_scaled_eps(type);
         }
         test_merges(type);
