@@ -15,7 +15,6 @@ import os
 import shlex
 import subprocess
 import sys
-import time
 from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -60,9 +59,10 @@ BUILDS = {
 }
 
 
-def call(command: str) -> str:
-    """What the command prints; the end of this program where it fails."""
-    done = subprocess.run(shlex.split(command), capture_output=True, text=True)
+def call(command: str, profile: Path | str = "") -> str:
+    """What the command prints, which leaves a profile; the end of this program where it fails."""
+    environment = os.environ | {"LLVM_PROFILE_FILE": str(profile)}
+    done = subprocess.run(shlex.split(command), capture_output=True, text=True, env=environment)
     if done.returncode != 0:
         sys.exit(f"{command}\nended with {done.returncode}:\n{done.stdout[-4000:]}{done.stderr[-4000:]}")
     return done.stdout
@@ -85,12 +85,15 @@ def run(directory: Path, build: Build) -> str:
         without = "emulated" if test == "isa" or not build.emulated else "cpu"
         library = " ".join(str(path) for name, path in objects.items() if name != without)
         call(f"{compiler} {build.left_out} tests/c/{test}_test.c {library} -lm -o {directory / test}")
-    for number, (runner, test) in enumerate(build.runs):
-        start = time.monotonic()
-        os.environ["LLVM_PROFILE_FILE"] = str(directory / f"{number}.profraw")
-        last = call(f"{runner} {directory}/{test}").splitlines()[-1]
-        print(f"  {runner} {test}: {last} ({time.monotonic() - start:.0f} s)", flush=True)
-    profiles = " ".join(f"{directory}/{number}.profraw" for number in range(len(build.runs)))
+
+    def measure(number: int) -> str:
+        runner, test = build.runs[number]
+        last = call(f"{runner} {directory}/{test}", directory / f"{number}.profraw").splitlines()[-1]
+        print(f"  {runner} {test}: {last}", flush=True)
+        return f"{directory}/{number}.profraw"
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        profiles = " ".join(pool.map(measure, range(len(build.runs))))
     call(f"llvm-profdata-19 merge {profiles} -o {directory}/profile")
     objects_read = " ".join(f"-object {directory / test}" for test in tests[1:])
     return f"-instr-profile {directory}/profile {directory / tests[0]} {objects_read}"

@@ -637,6 +637,57 @@ static void test_added_gradient(lnorm_type type)
     free(expected);
 }
 
+/* Every 16-bit number read, and numbers all over the range rounded to 16 bits, as a beta, which xhat * 0 leaves alone.
+ */
+static void test_16_bits(lnorm_type type)
+{
+    enum { NUMBERS = 1 << 16, AROUND = 5, ALL = NUMBERS * AROUND };
+    lnorm_problem problem = LNORM_PROBLEM_INIT;
+    uint16_t *const x = test_allocate(ALL * sizeof *x), *const gamma = test_allocate(ALL * sizeof *gamma),
+                    *const y = test_allocate(ALL * sizeof *y);
+    float *const wide = test_allocate(ALL * sizeof *wide), *const zeros = test_allocate(ALL * sizeof *zeros);
+    problem.x_type = (int32_t)type;
+    problem.outer = 1;
+    problem.norm = NUMBERS;
+    problem.eps = 1e-5;
+    for (size_t i = 0; i < ALL; i++) {
+        x[i] = value_to_16_bits(type, i % 2 ? 1.0 : -1.0);
+        gamma[i] = 0;
+        zeros[i] = 0;
+        y[i] = (uint16_t)i;
+    }
+    problem.y_type = LNORM_F32;
+    CHECK(lnorm_forward(&problem, x, gamma, y, wide, NULL, NULL) == LNORM_OK);
+    for (size_t i = 0; i < NUMBERS; i++) {
+        const double expected = value_of_16_bits(type, (uint16_t)i);
+        CHECK(isnan(expected) ? isnan(wide[i]) : (double)wide[i] == expected);
+    }
+    for (size_t i = 0; i < ALL; i++) { /* each, half-way to the next one, and what is next to that */
+        const size_t number = i / AROUND, way = i % AROUND;
+        const double from = value_of_16_bits(type, (uint16_t)number);
+        const double to = value_of_16_bits(type, (uint16_t)(number + 1));
+        const float half = isinf(to) ? (float)(from + (from - value_of_16_bits(type, (uint16_t)(number - 1))) / 2)
+                                     : (float)((from + to) / 2);
+        wide[i] = way == 0 ? (float)from : way == 1 ? half : nextafterf(half, (way < 4 ? -1.0f : 1.0f) * INFINITY);
+        wide[i] = way == 3 ? nextafterf(wide[i], -INFINITY) : wide[i];
+    }
+    problem.norm = ALL;
+    problem.y_type = (int32_t)type;
+    problem.param_type = LNORM_F32;
+    CHECK(lnorm_forward(&problem, x, zeros, wide, y, NULL, NULL) == LNORM_OK);
+    for (size_t i = 0; i < ALL; i++) {
+        const uint16_t expected = value_to_16_bits(type, (double)wide[i]);
+        if (!CHECK(wide[i] == 0 || value_bits(type, y, i) == value_bits(type, &expected, 0))) {
+            printf("  %s of %a is %04x, expected %04x\n", type_name(type), (double)wide[i], y[i], expected);
+        }
+    }
+    free(x);
+    free(gamma);
+    free(y);
+    free(wide);
+    free(zeros);
+}
+
 /* Eight bits: rounded after each step, and of infinite y. */
 static void test_eight_bits(lnorm_type type)
 {
@@ -844,6 +895,11 @@ int main(void)
             test_scaled_eps(type);
         }
         test_merges(type);
+    }
+    for (size_t isa = 0; lnorm_available_isa(isa); isa++) {
+        CHECK(lnorm_set_isa(lnorm_available_isa(isa)) == LNORM_OK);
+        test_16_bits(LNORM_F16);
+        test_16_bits(LNORM_BF16);
     }
     free(pool);
     return test_result("edges_test");
