@@ -35,7 +35,7 @@ OTHERS = ["vec_scalar.h", "lnorm.c", "merge.c", "dispatch.c", "fma.h", "kernels.
 UNITS = {"isa_scalar.c": [], "lnorm.c": [], "merge.c": [], "dispatch.c": [], "small.c": SMALL}
 WITHOUT_AVX = ["-DLNORM_WITHOUT_AVX512=1", "-DLNORM_WITHOUT_AVX2=1"]
 GOLDEN = "tests/c/golden.txt"
-QUICK = [f"check --small --part 1/6 {GOLDEN}", "edges", "small", "inner 40"]
+QUICK = [f"check --small --part 1/6 {GOLDEN}", "edges", "fma 20000", "small", "inner 40"]
 SLOW = ["api", f"check --small {GOLDEN}", "inner 8"]
 BECOMES = {
     "<": "<=",
@@ -65,12 +65,14 @@ class Mutant(NamedTuple):
 
 
 def text_of(source: bytes, mutant: Mutant) -> str:
-    """Line, and what it was and becomes, as a survivor is printed."""
+    """Line, place in it, and what becomes what, as a survivor is printed."""
     place = mutant.operands[0][1] if mutant.operands else mutant.start
-    line = source[source.rfind(b"\n", 0, place) + 1 : source.find(b"\n", place)].decode().strip()
+    begin, end = source.rfind(b"\n", 0, place) + 1, source.find(b"\n", place)
+    line = source[begin:end].decode()
+    column = place - begin - (len(line) - len(line.lstrip()))
     expression = " ".join(source[mutant.start : mutant.end].decode().split())
     change = f"{BECOMES[mutant.operator]} in" if mutant.operands else "0 for" if expression == "1" else "1 more than"
-    return f"{mutant.file}: {line}: {change} {expression}"
+    return f"{mutant.file}: {line.strip()}: {column}: {change} {expression}"
 
 
 def find(files: set[str], unit: str, flags: list[str]) -> set[Mutant]:
