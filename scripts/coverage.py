@@ -2,9 +2,10 @@
 """Whether the C tests reach every line and every branch of the C library.
 
 By clang's source-based coverage, in three builds: the whole library, with AVX-512 carried out by SIMDe; one without all
-that can be left out, and without an operating system; and one of 32 bits. A line counts as reached where any of them
-reaches it, in any element type and instruction set that it is compiled for; so does either side of a branch. What
-other machines and compilers see is left out by the preprocessor, src/c/vec_neon.h first of all.
+that can be left out, and without an operating system; and one of 32 bits. A region of code, a line or a part of one,
+counts as reached where any of them reaches it, in any element type and instruction set that it is compiled for; so does
+either side of a branch. What other machines and compilers see is left out by the preprocessor: src/c/vec_neon.h, most
+of all.
 
 A function that nothing reaches says why, behind its name: /* coverage: REASON */. What is built is in build/coverage.
 """
@@ -44,7 +45,7 @@ BUILDS = {
     "whole": Build(
         [("", test) for test in (CHECK, "inner 8", "api", "edges", "fma 5000", "small")]
         + [(f"env LNORM_ISA={isa}", "isa") for isa in ("", "scalar", "avx2", "avx512", "neon", "nonsense")]
-        + [(f"qemu-x86_64 -cpu {older}", "isa") for older in ("Nehalem", "Opteron_G5", "Haswell")],
+        + [(f"qemu-x86_64 -cpu {older} -E LNORM_ISA=avx2", "isa") for older in ("Nehalem", "Opteron_G5", "Haswell")],
         emulated=True,
     ),
     "least": Build(
@@ -99,23 +100,20 @@ def run(directory: Path, build: Build) -> str:
     return f"-instr-profile {directory}/profile {directory / tests[0]} {objects_read}"
 
 
-Place = tuple[str, int, int, int]  # file, line, column, and which side of a branch
+Place = tuple[str, int, int, int]  # file, line, column, and which side of a branch or how far a region goes
 
 
-def add_counts(found: str, lines: Counter[Place], sides: Counter[Place]) -> None:
-    """How often each line was run, and each side of each branch was taken."""
-    for text in call(f"llvm-cov-19 export -format=lcov -skip-branches -skip-functions {found}").splitlines():
-        kind, _, value = text.partition(":")
-        if kind == "SF":
-            file = str(Path(value).relative_to(ROOT))
-        elif kind == "DA":
-            line, count = value.split(",")
-            lines[file, int(line), 0, 0] += int(count)
+def add_counts(found: str, regions: Counter[Place], sides: Counter[Place]) -> None:
+    """How often each region of code was run, and each side of each branch was taken."""
     for function in json.loads(call(f"llvm-cov-19 export {found}"))["data"][0]["functions"]:
-        for line, column, _, _, *counts, file_number, _, _ in function["branches"]:
-            file = str(Path(function["filenames"][file_number]).relative_to(ROOT))
+        files = [str(Path(name).relative_to(ROOT)) for name in function["filenames"]]
+        for line, column, last, _, count, file, _, kind in function["regions"]:
+            if kind == 0 and files[file].startswith("src"):
+                regions[files[file], line, column, last] += count
+        for line, column, _, _, *counts, file, _, _ in function["branches"]:
             for side in (0, 1):
-                sides[file, line, column, side] += counts[side]
+                if files[file].startswith("src"):
+                    sides[files[file], line, column, side] += counts[side]
 
 
 def argued_for(source: list[str]) -> set[int]:
@@ -128,30 +126,30 @@ def argued_for(source: list[str]) -> set[int]:
     return found
 
 
-def report(lines: Counter[Place], sides: Counter[Place]) -> bool:
+def report(regions: Counter[Place], sides: Counter[Place]) -> bool:
     """Print how much of each file was reached, and what was not; whether that is all that can be."""
-    sources = {file: Path(file).read_text().splitlines() for file, *_ in lines}
+    sources = {file: Path(file).read_text().splitlines() for file, *_ in regions}
     argued = {file: argued_for(source) for file, source in sources.items()}
     missed = []
     table: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0, 0])
-    for first, counts in ((0, lines), (2, sides)):
-        for place, count in sorted(counts.items()):
-            file, line, *_ = place
-            if line not in argued[file]:
-                for name in (file, "together"):
-                    table[name][first] += count > 0
-                    table[name][first + 1] += 1
-                missed += [place] if count == 0 else []
-    print(f"{'':<28}{'lines':>14}{'branches':>14}")
+    for column, counts in ((0, regions), (2, sides)):
+        for (file, line, begin, more), count in sorted(counts.items()):
+            if line in argued[file]:
+                continue
+            for name in (file, "together"):
+                table[name][column] += count > 0
+                table[name][column + 1] += 1
+            if count == 0:
+                never = f"never {('true', 'false')[more]}: " if counts is sides else ""
+                missed.append(
+                    f"NOT REACHED: {file}:{line}:{begin}: {never}{sources[file][line - 1][begin - 1 :].strip()}"
+                )
+    print(f"{'':<28}{'regions':>14}{'branches':>14}")
     for name, numbers in sorted(table.items(), key=lambda row: (row[0] == "together", row[0])):
         print(f"{name:<28}{'{:>6} of {:<5}{:>6} of {}'.format(*numbers)}")
-    for file, line, column, side in missed:
-        what = f"{column}: never {('true', 'false')[side]}:" if column else ""
-        print(f"NOT REACHED: {file}:{line}:{what} {sources[file][line - 1][max(column - 1, 0) :].strip()}")
-    for file, numbers in argued.items():
-        for line in sorted(numbers):
-            if "/* coverage: " in sources[file][line - 1]:
-                print(f"left out: {file}:{line}: {sources[file][line - 1]}")
+    for file, source in sources.items():
+        print("".join(f"left out: {file}: {text}\n" for text in source if "/* coverage: " in text), end="")
+    print("\n".join(missed))
     return not missed
 
 
@@ -160,12 +158,12 @@ def main() -> int:
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     os.chdir(ROOT)
     call(f"scripts/install_debian.sh {PACKAGES}")
-    lines: Counter[Place] = Counter()
+    regions: Counter[Place] = Counter()
     sides: Counter[Place] = Counter()
     for name, build in BUILDS.items():
         print(f"{name}:", flush=True)
-        add_counts(run(DIRECTORY / name.replace(" ", "-"), build), lines, sides)
-    return 0 if report(lines, sides) else 1
+        add_counts(run(DIRECTORY / name.replace(" ", "-"), build), regions, sides)
+    return 0 if report(regions, sides) else 1
 
 
 if __name__ == "__main__":

@@ -767,6 +767,7 @@ static void check_refused(state *s)
     make_inputs(s, 6, 64, 0, a);
     CHECK(run_forward(s->kind, &problem, a) == status_in_build(s->kind, FORWARD));
     CHECK(run_backward(s->kind, &problem, a, 0) == status_in_build(s->kind, BACKWARD));
+    CHECK(s->kind->form != TYPED || workspace_bytes(s->kind->real, 6, 64) == SIZE_MAX);
 }
 
 static void run_group(state *s)

@@ -481,7 +481,7 @@ static void test_ways(lnorm_type type)
             p->norm = 40;
             p->param_run = way == RUNS_OF_4 ? 4 : 20;
         } else if (way == TILES || way == TWO_PARAM_ROWS) {
-            p->outer = 2;
+            p->outer = way == TILES ? 2 : 4;
             p->inner = 40;
             p->param_rows = way == TILES ? 1 : 2;
         } else if (way == STEPS) {
@@ -570,10 +570,10 @@ static void test_runs(lnorm_type type)
     static const size_t runs[] = {1, 15, 16, 17, 63, 64, 65, 127, 128, 129, 500, 511, 512, 513, 1023, 1024, 1025, 1100};
     enum { MOST = 3 * 1100 };
     const size_t e = type_size(type);
-    char *const memory = test_allocate(9 * 2 * MOST * e);
+    char *const memory = test_allocate(10 * 2 * MOST * e);
     void *tensors[8];
     for (size_t i = 0; i < 8; i++) {
-        tensors[i] = memory + i * 2 * MOST * e;
+        tensors[i] = memory + (i + 2) * 2 * MOST * e;
     }
     void *const x = tensors[0], *const dy = tensors[1], *const gamma = tensors[2], *const each = tensors[3],
                 *const y = tensors[4], *const dx = tensors[5], *const dx_each = tensors[6], *const spaced = tensors[7];
@@ -597,6 +597,14 @@ static void test_runs(lnorm_type type)
         }
         snprintf(context, sizeof context, "%s, runs of %lu, dx", type_name(type), (unsigned long)runs[i]);
         CHECK(lnorm_forward(&problem, x, each, NULL, y, mean, rstd) == LNORM_OK);
+        problem.param_run = (int64_t)runs[i];
+        problem.y_norm_stride = 2;
+        problem.y_stride = 2 * problem.norm;
+        CHECK(lnorm_forward(&problem, x, gamma, NULL, memory, NULL, NULL) == LNORM_OK);
+        for (size_t k = 0; k < 2 * cols; k++) {
+            CHECK(get_value(type, memory, 2 * k) == get_value(type, y, k));
+        }
+        problem.param_run = problem.y_norm_stride = problem.y_stride = 0;
         CHECK(lnorm_backward(&problem, dy, x, mean, rstd, each, dx_each, NULL, NULL, NULL, 0) == LNORM_OK);
         problem.param_run = (int64_t)runs[i];
         CHECK(lnorm_backward(&problem, dy, x, mean, rstd, gamma, dx, NULL, NULL, NULL, 0) == LNORM_OK);
@@ -608,6 +616,45 @@ static void test_runs(lnorm_type type)
     }
     free(memory);
     context[0] = '\0';
+}
+
+/* 1 + gamma is what multiplies, in rows longer than a block too. */
+static void test_plus_one(lnorm_type type)
+{
+    enum { LONG = 2100 };
+    double x[LONG], dy[LONG], gamma[LONG], one_more[LONG], moments[LNORM_MOMENTS];
+    double expected[LNORM_GRAD_MOMENTS], got[LNORM_GRAD_MOMENTS];
+    lnorm_problem problem = LNORM_PROBLEM_INIT;
+    uint64_t random = 8;
+    problem.x_type = (int32_t)type;
+    problem.outer = 1;
+    problem.norm = LONG;
+    fill_values(type, x, LONG, 0.0, 1.0, &random);
+    fill_values(type, dy, LONG, 0.0, 1.0, &random);
+    fill_values(type, gamma, LONG, 0.0, 1.0, &random);
+    for (size_t i = 0; i < LONG; i++) {
+        set_value(type, one_more, i, 1 + get_value(type, gamma, i));
+    }
+    CHECK(lnorm_moments(&problem, x, moments) == LNORM_OK);
+    CHECK(lnorm_grad_moments(&problem, dy, x, moments, one_more, expected) == LNORM_OK);
+    problem.flags = LNORM_GAMMA_PLUS_ONE;
+    CHECK(lnorm_grad_moments(&problem, dy, x, moments, gamma, got) == LNORM_OK);
+    CHECK(first_difference(type, expected, got, LNORM_GRAD_MOMENTS) == LNORM_GRAD_MOMENTS);
+}
+
+/* A row of zeros, and an eps whose root is all there is. */
+static void test_tiny_eps(lnorm_type type)
+{
+    double x[5] = {0}, y[5], rstd;
+    const double eps = type == LNORM_F64 ? 0x1p-1040 : 0x1p-140, expected = type == LNORM_F64 ? 0x1p520 : 0x1p70;
+    lnorm_problem problem = LNORM_PROBLEM_INIT;
+    problem.x_type = (int32_t)type;
+    problem.outer = 1;
+    problem.norm = 5;
+    problem.eps = eps;
+    CHECK(lnorm_forward(&problem, x, NULL, NULL, y, NULL, &rstd) == LNORM_OK);
+    CHECK(fabs(get_value(type, &rstd, 0) / expected - 1) <= 4 * unit_of(type));
+    CHECK(get_value(type, y, 0) == 0 && get_value(type, y, 4) == 0);
 }
 
 /* In place of dtotal and without it: dx is that of backward and dtotal added, whatever is asked for ahead. */
@@ -888,6 +935,8 @@ int main(void)
                 }
             }
             test_runs(type);
+            test_plus_one(type);
+            test_tiny_eps(type);
             test_added_gradient(type);
             test_eight_bits(type);
             test_merged_pieces(type);
