@@ -107,10 +107,9 @@ static const struct lnorm_kernels *find(const char *name)
 
 static const struct lnorm_kernels *choose(void)
 {
+    const char *wanted = NULL;
 #if __STDC_HOSTED__
-    const char *const wanted = getenv("LNORM_ISA");
-#else
-    const char *const wanted = NULL;
+    wanted = getenv("LNORM_ISA");
 #endif
     const struct lnorm_kernels *const kernels = wanted != NULL && *wanted != '\0' ? find(wanted) : available(0);
     return kernels != NULL ? kernels : &none;
@@ -126,7 +125,8 @@ static NOINLINE const struct lnorm_kernels *choose_first(void)
 /* Without an operating system and with one set that every such machine has, the choice is made as it is compiled. */
 static INLINE int is_chosen(void)
 {
-    return !__STDC_HOSTED__ && CANDIDATES == 1 && candidates[0].detect == NULL;
+    enum { ONE = !__STDC_HOSTED__ && CANDIDATES == 1 };
+    return ONE && candidates[0].detect == NULL;
 }
 
 const struct lnorm_kernels *lnorm_active_kernels(void)

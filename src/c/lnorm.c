@@ -938,7 +938,7 @@ lnorm_status lnorm_add_backward(const lnorm_problem *problem, const void *dy, co
                                 void *dbeta, void *workspace, size_t workspace_size)
 {
     struct view view;
-    const lnorm_status status = check_problem(problem, LNORM_WITHOUT_RESIDUAL || LNORM_WITHOUT_BACKWARD, &view);
+    const lnorm_status status = check_problem(problem, LNORM_WITHOUT_RESIDUAL | LNORM_WITHOUT_BACKWARD, &view);
     if (status != LNORM_OK) {
         return status;
     }
@@ -1075,7 +1075,7 @@ lnorm_status lnorm_grad_moments(const lnorm_problem *problem, const void *dy, co
                                 const void *gamma, void *grad_moments)
 {
     struct view view;
-    const lnorm_status status = check_problem(problem, LNORM_WITHOUT_MOMENTS || LNORM_WITHOUT_BACKWARD, &view);
+    const lnorm_status status = check_problem(problem, LNORM_WITHOUT_MOMENTS | LNORM_WITHOUT_BACKWARD, &view);
     if (status != LNORM_OK) {
         return status;
     }
@@ -1100,7 +1100,7 @@ lnorm_status lnorm_apply_grad_moments(const lnorm_problem *problem, const void *
                                       void *workspace, size_t workspace_size)
 {
     struct view view;
-    const lnorm_status status = check_problem(problem, LNORM_WITHOUT_MOMENTS || LNORM_WITHOUT_BACKWARD, &view);
+    const lnorm_status status = check_problem(problem, LNORM_WITHOUT_MOMENTS | LNORM_WITHOUT_BACKWARD, &view);
     if (status != LNORM_OK) {
         return status;
     }
