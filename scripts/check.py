@@ -46,7 +46,9 @@ class Target:
 
 
 # What each test is run with. fma compares with the C library, of which many err.
-ARGUMENTS = {"check": [GOLDEN], "inner": ["8"], "api": [], "fma": ["5000"], "wrapper": []}
+ARGUMENTS = {"check": [GOLDEN], "inner": ["8"], "fma": ["5000"]}
+# The small build's functions, beside the library's.
+SMALL = ["-DLNORM_SMALL=1", *(f"-Dlnorm_{name}=lnorm_small_{name}" for name in ("forward_f32", "quantized_forward"))]
 WRAPPER = "tests/consumers/wrapper.cpp"  # by include/lnorm.hpp
 
 
@@ -85,6 +87,17 @@ def clang_cl(flags: str = "") -> Target:
     )
 
 
+def sanitizer(flags: str, *runs: str) -> Target:
+    """What clang's sanitizers see; not of AVX-512, which is a matter of avx512-asan."""
+    return Target(
+        f"clang-19 -O1 -g1 {flags} -fno-sanitize-recover=all -DLNORM_WITHOUT_AVX512=1",
+        "clang-19 libclang-rt-19-dev",
+        [*runs] or [""],
+        "avx2 scalar",
+        f"{TESTS} fma isa small threads",
+    )
+
+
 BOARD = "examples/firmware/board.ld"
 SEMIHOSTING = "-nographic -monitor none -serial none -semihosting-config enable=on,target=native"
 WASM = f"{PYTHON} tests/wasm/run.py"
@@ -115,6 +128,22 @@ TARGETS = {
     "haswell": Target("gcc -O2 -DTEST_CANARIES", "gcc qemu-user", ["qemu-x86_64 -cpu Haswell"], "avx2 scalar"),
     # Carried out by SIMDe with AVX2.
     "avx512": Target("gcc -O2", "gcc libsimde-dev", sets="avx512 avx2 scalar"),
+    "avx512-asan": Target(
+        "gcc -O1 -g1 -fsanitize=address,undefined -fno-sanitize-recover=all",
+        "gcc libsimde-dev",
+        sets="avx512 avx2 scalar",
+    ),
+    "msan": sanitizer("-fsanitize=memory"),
+    "tsan": sanitizer("-fsanitize=thread"),
+    # Quotients by 0 are IEEE's, and meant.
+    "ubsan": sanitizer("-fsanitize=undefined,integer,implicit-conversion,local-bounds"),
+    "valgrind": Target(
+        "gcc -O1 -g -DLNORM_WITHOUT_AVX512=1 -DTEST_VALGRIND",
+        "gcc valgrind",
+        ["valgrind -q --error-exitcode=1"],
+        "avx2 scalar",
+        f"{TESTS} isa",
+    ),
     "i686": Target(  # 32 bits
         "i686-linux-gnu-gcc -O2 -msse2 -mfpmath=sse -static",
         "gcc-i686-linux-gnu libc6-dev-i386-cross",
@@ -205,10 +234,12 @@ def build(name: str, target: Target) -> None:
     if target.shared:
         of_library += ["-DLNORM_BUILD", "-fPIC", "-fvisibility=hidden"]
     commands = {path.stem: [*of_library, "-c", str(path)] for path in Path("src/c").glob("*.c")}
-    if name == "avx512":
+    if name.startswith("avx512"):
         simde = "tests/avx512_on_avx2"
         commands["cpu"] = [*compiler, "-c", f"{simde}/cpu.c"]
         commands["isa_avx512"] += [f"-I{simde}", *AVX2, "-ffp-contract=off", "-Wno-psabi"]
+    if "small" in target.tests.split():
+        commands["small"] += SMALL
     if target.library:
         (directory / "fltused.c").write_text("int _fltused;\n")  # which Microsoft's C library has
         commands["fltused"] = [*compiler, "-c", str(directory / "fltused.c")]
@@ -269,7 +300,7 @@ def numbers(version: str) -> list[int]:
 
 def run(name: str, runner: str, test: str, options: list[str]) -> list[str]:
     """Run a test of a target: the lines that it prints."""
-    program, arguments = str(BUILD / name / test), [*options, *ARGUMENTS[test]]
+    program, arguments = str(BUILD / name / test), [*options, *ARGUMENTS.get(test, [])]
     if SEMIHOSTING in runner:
         program, arguments = f"-kernel {program}", ["-append", " ".join(arguments)]
     return call([*runner.split(), *program.split(), *arguments]).splitlines()
@@ -296,7 +327,7 @@ def check(name: str, target: Target, part: str, small_only: bool) -> None:
             if test == "check" and target.sets and lines[0] != f"instruction sets: {target.sets}":
                 raise RuntimeError("\n".join([*lines, f"expected instruction sets: {target.sets}"]))
             print(f"  {'; '.join(lines[-2:])} ({time.monotonic() - start:.0f} s)", flush=True)
-    left_out = set(ARGUMENTS) - {"fma", "wrapper"} - set(target.tests.split())
+    left_out = set(TESTS.split()) - set(target.tests.split())
     if left_out:
         print(f"  left out: {' '.join(sorted(left_out))}")
 

@@ -58,6 +58,13 @@
 #define PREFETCH(address) ((void)(address))
 #endif
 
+/* Before a function whose unsigned numbers wrap around on purpose: -fsanitize=integer reports all others that do. */
+#if defined(__clang__)
+#define WRAPS __attribute__((no_sanitize("unsigned-integer-overflow")))
+#else
+#define WRAPS
+#endif
+
 /* Instructions, where there are such, without a C library (-ffreestanding) too. */
 #if defined(__GNUC__)
 #define ABS_F32 __builtin_fabsf

@@ -87,8 +87,9 @@ static int is_there(const struct candidate *candidate)
 
 static const struct lnorm_kernels *available(size_t index)
 {
+    size_t found = 0;
     for (int i = 0; i < CANDIDATES; i++) {
-        if (is_there(&candidates[i]) && index-- == 0) {
+        if (is_there(&candidates[i]) && found++ == index) {
             return candidates[i].kernels;
         }
     }

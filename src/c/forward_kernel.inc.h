@@ -241,7 +241,7 @@ static NOINLINE void TYPED(normalize_staged_row)(const struct lnorm_forward_args
         REALED(parameter_of)(&stage->gamma, params->gamma, params, params->plus_one, cols, outer);
     const struct REALED(source) *const beta = REALED(parameter_of)(&stage->beta, params->beta, params, 0, cols, outer);
     struct REALED(sink) y = REALED(row_sink)(&args->y, row, args->inner, stage->y);
-    y.plain &= !args->round_steps; /* whole vectors are rounded */
+    y.plain &= !args->round_steps; /* whole vectors are written */
     const int quantized = lnorm_is_quantized(y.type);
     const int dynamic = quantized && args->dynamic_scale;
     REAL *const scale_out = dynamic ? (REAL *)args->scale + row : NULL;

@@ -86,7 +86,7 @@ struct argument {
 };
 
 /* a * b, at most PTRDIFF_MAX; 0 where it is more. Divides only where the factors leave it open. */
-static int size_product(size_t a, size_t b, size_t *product)
+static WRAPS int size_product(size_t a, size_t b, size_t *product)
 {
     *product = a * b;
     return ((a | b) >> (4 * sizeof(size_t) - 1)) == 0 || a == 0 || b <= PTRDIFF_MAX / a;
@@ -126,12 +126,16 @@ struct shape {
     size_t outer, norm, inner;
 };
 
+static size_t magnitude(ptrdiff_t step)
+{
+    return step < 0 ? (size_t)-(step + 1) + 1 : (size_t)step;
+}
+
 /* count - 1 steps, in bytes. */
 static int distance(size_t count, ptrdiff_t step, size_t element, size_t *bytes)
 {
-    const size_t size = step < 0 ? (size_t)0 - (size_t)step : (size_t)step;
     size_t elements;
-    return count > 1 ? size_product(count - 1, size, &elements) && size_product(elements, element, bytes)
+    return count > 1 ? size_product(count - 1, magnitude(step), &elements) && size_product(elements, element, bytes)
                      : (*bytes = 0, 1);
 }
 
@@ -139,8 +143,7 @@ static int distance(size_t count, ptrdiff_t step, size_t element, size_t *bytes)
 static int is_injective(const struct shape *shape, ptrdiff_t stride, ptrdiff_t step)
 {
     size_t count[3] = {shape->inner, shape->norm, shape->outer};
-    const size_t size[3] = {1, step < 0 ? (size_t)0 - (size_t)step : (size_t)step,
-                            stride < 0 ? (size_t)0 - (size_t)stride : (size_t)stride};
+    const size_t size[3] = {1, magnitude(step), magnitude(stride)};
     size_t reach = 1;
     for (;;) {
         int next = -1;

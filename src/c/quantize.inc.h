@@ -76,9 +76,9 @@ static NOINLINE void REALED(finish_range)(struct REALED(quantizer) * to, int typ
     REALED(set_scale)(to, type, scale, zero_point);
 }
 
-/* n elements, at most a block; whole vectors of y are read. */
-static NOINLINE void REALED(quantize)(uint8_t *q, ptrdiff_t step, const struct REALED(quantizer) * by, const REAL *y,
-                                      size_t n)
+/* n elements, at most a block. */
+static NOINLINE WRAPS void REALED(quantize)(uint8_t *q, ptrdiff_t step, const struct REALED(quantizer) * by,
+                                            const REAL *y, size_t n)
 {
     union {
         REAL value;
@@ -91,9 +91,9 @@ static NOINLINE void REALED(quantize)(uint8_t *q, ptrdiff_t step, const struct R
     const vec scale = vec_set1(by->scale), zero = vec_set1(0);
     const vec least = vec_set1(by->least), most = vec_set1(by->most), add = vec_set1(REAL_ROUNDER);
     for (size_t i = 0; i < n; i += LANES) {
-        const vec v = vec_div(vec_load(y + i), scale);
+        const vec quotient = vec_div(i + LANES <= n ? vec_load(y + i) : vec_load_first(y + i, n - i), scale);
         /* One of both is 0; NaN becomes 0. */
-        const vec kept = vec_add(vec_max(vec_min(v, zero), least), vec_min(vec_max(v, zero), most));
+        const vec kept = vec_add(vec_max(vec_min(quotient, zero), least), vec_min(vec_max(quotient, zero), most));
         vec_store(rounded.values + i, vec_add(kept, add));
     }
     const REAL_BITS offset = (REAL_BITS)by->zero_point - rounder.bits;

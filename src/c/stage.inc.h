@@ -32,20 +32,20 @@ static NOINLINE void REALED(widen)(REAL *to, const void *from, int type, size_t 
     }
 }
 
-/* n elements; whole vectors of `from` are read. */
 static NOINLINE void REALED(narrow)(void *to, int type, const REAL *from, size_t n)
 {
-    size_t i = 0;
 #if HAS_16_BITS
     if (type != REAL_TYPE) {
         uint16_t *const p = to;
         uint16_t last[LANES];
-        for (; i < n; i += LANES) {
-            uint16_t *const at = n - i < LANES ? last : p + i;
+        for (size_t i = 0; i < n; i += LANES) {
+            const size_t some = n - i < LANES ? n - i : LANES;
+            const vec v = REALED(load)(from + i, some);
+            uint16_t *const at = some < LANES ? last : p + i;
             if (type == LNORM_F16) {
-                vec_narrow_f16(at, vec_load(from + i));
+                vec_narrow_f16(at, v);
             } else {
-                vec_narrow_bf16(at, vec_load(from + i));
+                vec_narrow_bf16(at, v);
             }
         }
         for (size_t j = n / LANES * LANES; j < n; j++) {
@@ -56,13 +56,9 @@ static NOINLINE void REALED(narrow)(void *to, int type, const REAL *from, size_t
 #else
     (void)type;
 #endif
-    for (; i < n; i += LANES) {
-        const size_t left = n - i;
-        if (left < LANES) {
-            vec_store_first((REAL *)to + i, vec_load(from + i), left);
-        } else {
-            vec_store((REAL *)to + i, vec_load(from + i));
-        }
+    for (size_t i = 0; i < n; i += LANES) {
+        const size_t some = n - i < LANES ? n - i : LANES;
+        REALED(store)((REAL *)to + i, REALED(load)(from + i, some), some);
     }
 }
 
@@ -282,13 +278,14 @@ static INLINE const struct REALED(source) * REALED(parameter_of)(struct REALED(p
     return &parameter->source;
 }
 
-/* n elements rounded to another type. */
+/* n elements rounded to another type; whole vectors are written. */
 static NOINLINE void REALED(round_to)(REAL *elements, int type, size_t n)
 {
     uint16_t some[LANES];
     for (size_t i = 0; type != REAL_TYPE && i < n; i += LANES) {
-        REALED(narrow)(some, type, elements + i, LANES);
-        REALED(widen)(elements + i, some, type, LANES);
+        const size_t count = n - i < LANES ? n - i : LANES;
+        REALED(narrow)(some, type, elements + i, count);
+        REALED(widen)(elements + i, some, type, count);
     }
 }
 

@@ -2,9 +2,6 @@
 #include "calls.h"
 
 #include <math.h>
-#ifdef TEST_POSIX
-#include <pthread.h>
-#endif
 
 /* ---- Refusals ---- */
 
@@ -700,45 +697,12 @@ static void test_broadcast(const sample *s)
 
 static void run_scrambled(void *context, size_t count, lnorm_task task, void *argument)
 {
-    for (size_t i = count; i-- > 0;) {
-        const size_t neighbour = i ^ 1;
-        task(argument, neighbour < count ? neighbour : i);
+    for (size_t i = count; i > 0; i--) {
+        const size_t neighbour = (i - 1) ^ 1;
+        task(argument, neighbour < count ? neighbour : i - 1);
     }
     ++*(size_t *)context;
 }
-
-#ifdef TEST_POSIX
-enum { THREADS = 4 };
-
-typedef struct thread_share {
-    size_t first, count;
-    lnorm_task task;
-    void *argument;
-} thread_share;
-
-static void *run_share(void *argument)
-{
-    const thread_share *share = argument;
-    for (size_t i = share->first; i < share->count; i += THREADS) {
-        share->task(share->argument, i);
-    }
-    return NULL;
-}
-
-static void run_threads(void *context, size_t count, lnorm_task task, void *argument)
-{
-    pthread_t threads[THREADS];
-    thread_share shares[THREADS];
-    for (size_t i = 0; i < THREADS; i++) {
-        shares[i] = (thread_share){i, count, task, argument};
-        CHECK(pthread_create(&threads[i], NULL, run_share, &shares[i]) == 0);
-    }
-    for (size_t i = 0; i < THREADS; i++) {
-        CHECK(pthread_join(threads[i], NULL) == 0);
-    }
-    ++*(size_t *)context;
-}
-#endif
 
 static void test_hooks(const sample *s)
 {

@@ -322,6 +322,10 @@ static bool has_argument(const kind *k, int argument)
     case MOMENTS:
     case GRAD_MOMENTS:
         return k->form == PIECES;
+    case DX:
+    case DGAMMA:
+    case DBETA:
+        return k->form != INTEGERS;
     default:
         return true;
     }
@@ -410,7 +414,7 @@ static const shapes shape_lists[] = {
 
 /* ---- Digests: FNV-1a 64 over the values' bytes in little-endian order ---- */
 
-static uint64_t digest_values(uint64_t digest, lnorm_type type, const void *values, size_t count)
+static WRAPS uint64_t digest_values(uint64_t digest, lnorm_type type, const void *values, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
         uint64_t bits = value_bits(type, values, i);
@@ -510,6 +514,7 @@ static void check_guards(const kind *k, const guarded buffers[], void *const a[]
         bool intact = guarded_intact(&buffers[i]);
         for (size_t part = 0; part + 1 < of.parts && stride > of.length; part++) {
             const unsigned char *const gap = buffers[i].data + (part * stride + of.length) * size;
+            MARK_WRITTEN(gap, (stride - of.length) * size);
             for (size_t byte = 0; byte < (stride - of.length) * size; byte++) {
                 intact = intact && gap[byte] == GUARD_CANARY;
             }
@@ -528,6 +533,9 @@ static void place_all(const kind *k, guarded buffers[], void *a[], const lnorm_p
         const size_t size = type_size(type_of(k, (int)i));
         a[i] = guarded_place(&buffers[i], layout_length(of) * (i == WORKSPACE ? 1 : size),
                              (shift * (2 * i + 1) + i) % (64 / size) * size, at_end);
+        if (is_input(k, (int)i) || (k->flags & LNORM_ACCUMULATE && (i == DGAMMA || i == DBETA))) {
+            MARK_WRITTEN(a[i], layout_length(of) * size);
+        }
     }
 }
 
@@ -705,7 +713,7 @@ static void run_case(state *s, size_t rows, size_t cols, size_t shift)
     for (int i = TOTAL; i <= MOMENTS; i++) {
         s->digest[FORWARD] = digest_argument(s->digest[FORWARD], k, i, expected, rows, cols);
     }
-    for (int i = DX; i <= DBETA && k->form != INTEGERS; i++) {
+    for (int i = DX; i <= DBETA; i++) {
         s->digest[BACKWARD] = digest_argument(s->digest[BACKWARD], k, i, expected, rows, cols);
     }
     s->digest[BACKWARD] = digest_argument(s->digest[BACKWARD], k, GRAD_MOMENTS, expected, rows, cols);

@@ -134,8 +134,8 @@ static void check_equal(int argument, const void *expected, const void *got, siz
 static void backwards_hook(void *context, size_t count, lnorm_task task, void *argument)
 {
     (void)context;
-    for (size_t i = count; i-- > 0;) {
-        task(argument, i);
+    for (size_t i = count; i > 0; i--) {
+        task(argument, i - 1);
     }
 }
 

@@ -9,6 +9,7 @@
 #ifndef _DEFAULT_SOURCE
 #define _DEFAULT_SOURCE /* MAP_ANONYMOUS under -std=c11 */
 #endif
+#include <pthread.h>
 #include <unistd.h>
 #ifndef TEST_CANARIES
 #define TEST_GUARD_PAGES 1
@@ -23,7 +24,26 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../../src/c/compiler.h"
 #include "lnorm.h"
+
+/* To MemorySanitizer and valgrind the data of a guarded buffer are unwritten: they report an output that the library
+ * leaves out as soon as it is compared, and a workspace that it reads first. */
+#ifndef __has_feature
+#define __has_feature(name) 0
+#endif
+#if __has_feature(memory_sanitizer)
+#include <sanitizer/msan_interface.h>
+#define MARK_UNWRITTEN(data, size) __msan_poison(data, size)
+#define MARK_WRITTEN(data, size) __msan_unpoison(data, size)
+#elif defined(TEST_VALGRIND)
+#include <valgrind/memcheck.h>
+#define MARK_UNWRITTEN(data, size) (void)VALGRIND_MAKE_MEM_UNDEFINED(data, size)
+#define MARK_WRITTEN(data, size) (void)VALGRIND_MAKE_MEM_DEFINED(data, size)
+#else
+#define MARK_UNWRITTEN(data, size) ((void)(data), (void)(size))
+#define MARK_WRITTEN(data, size) ((void)(data), (void)(size))
+#endif
 
 /* ---- Checks ---- */
 
@@ -136,7 +156,7 @@ static inline lnorm_status flat_backward(lnorm_type type, size_t rows, size_t co
 /* ---- Values: splitmix64, and only exact or correctly rounded steps after it, so all machines get the same ones ----
  */
 
-static inline uint64_t next_random(uint64_t *state)
+static inline WRAPS uint64_t next_random(uint64_t *state)
 {
     uint64_t z = *state += 0x9e3779b97f4a7c15u;
     z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
@@ -396,6 +416,7 @@ static inline void *guarded_place(guarded *buffer, size_t size, size_t shift, bo
     buffer->size = size;
     buffer->data = buffer->memory + (at_end ? buffer->capacity - size - shift : shift);
     memset(buffer->data - guard_before(buffer), GUARD_CANARY, guard_before(buffer) + size + guard_after(buffer));
+    MARK_UNWRITTEN(buffer->data, size);
     return buffer->data;
 }
 
@@ -414,5 +435,49 @@ static inline bool guarded_intact(const guarded *buffer)
     }
     return true;
 }
+
+/* ---- Threads ---- */
+
+#ifdef TEST_POSIX
+static inline void start_thread(pthread_t *thread, void *(*run)(void *), void *argument)
+{
+    if (pthread_create(thread, NULL, run, argument)) {
+        printf("cannot start a thread\n");
+        exit(EXIT_FAILURE);
+    }
+}
+
+enum { THREADS_OF_HOOK = 4 };
+
+typedef struct thread_share {
+    size_t first, count;
+    lnorm_task task;
+    void *argument;
+} thread_share;
+
+static inline void *run_share(void *argument)
+{
+    const thread_share *share = argument;
+    for (size_t i = share->first; i < share->count; i += THREADS_OF_HOOK) {
+        share->task(share->argument, i);
+    }
+    return NULL;
+}
+
+/* A lnorm_parallel_for that counts its calls in *context. */
+static inline void run_threads(void *context, size_t count, lnorm_task task, void *argument)
+{
+    pthread_t threads[THREADS_OF_HOOK];
+    thread_share shares[THREADS_OF_HOOK];
+    for (size_t i = 0; i < THREADS_OF_HOOK; i++) {
+        shares[i] = (thread_share){i, count, task, argument};
+        start_thread(&threads[i], run_share, &shares[i]);
+    }
+    for (size_t i = 0; i < THREADS_OF_HOOK; i++) {
+        pthread_join(threads[i], NULL);
+    }
+    ++*(size_t *)context;
+}
+#endif
 
 #endif
