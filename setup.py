@@ -6,6 +6,7 @@ Both are for the Limited API of CPython 3.11, so that one wheel serves it and al
 cannot use that: a wheel of its own is for just its version.
 """
 
+import hashlib
 import json
 import os
 import re
@@ -14,13 +15,16 @@ import subprocess
 import sys
 import sysconfig
 from glob import glob
+from importlib.metadata import version as version_of
 from pathlib import Path
 
 from setuptools import Extension, setup
+from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 
 HEADER = "include/lnorm.h"
 BENCH_PROGRAM = "bench/lnorm_bench.c"
+SAMPLE = "pyln/data/minilm_sample.npz"
 LIMITED_API = (3, 11)
 LIMITED = not sysconfig.get_config_var("Py_GIL_DISABLED")
 
@@ -88,6 +92,54 @@ class BuildExt(build_ext):
         return asked.stdout.partition("\n")[0].strip() or Path(command[0]).name
 
 
+class BdistWheel(bdist_wheel):
+    """Also puts a bill of materials into the wheel, in CycloneDX's form, where PEP 770 says: nothing in it varies."""
+
+    def write_wheelfile(self, wheelfile_base: str, **options: str) -> None:
+        super().write_wheelfile(wheelfile_base, **options)
+        target = Path(wheelfile_base, "sboms", "pyln.cdx.json")
+        target.parent.mkdir()
+        target.write_text(json.dumps(self._bill(), indent=1) + "\n")
+
+    def _bill(self) -> dict[str, object]:
+        def component(kind: str, name: str, version: str, **more: object) -> dict[str, object]:
+            return {"type": kind, "bom-ref": name, "name": name, "version": version, **more}
+
+        def licence(name: str) -> list[object]:
+            return [{"license": {"id": name}}]
+
+        built = json.loads(Path(self.bdist_dir, "pyln/_build.json").read_text())
+        sample = Path(self.bdist_dir, SAMPLE)
+        contents = [
+            component("library", "lnorm", version(), licenses=licence("MIT")),
+            component(
+                *("data", sample.name, version()),
+                licenses=licence("Apache-2.0"),
+                hashes=[{"alg": "SHA-256", "content": hashlib.sha256(sample.read_bytes()).hexdigest()}],
+            ),
+        ]
+        tools = [
+            component("application", name, told, scope="excluded")
+            for name, told in [
+                ("cython", version_of("cython")),
+                ("setuptools", version_of("setuptools")),
+                ("compiler", built["compiler"]),
+            ]
+        ]
+        package = component(
+            *("library", "pyln", version()),
+            purl=f"pkg:pypi/pyln@{version()}",
+            licenses=[{"expression": self.distribution.metadata.license_expression}],
+        )
+        return {
+            "bomFormat": "CycloneDX",
+            "specVersion": "1.6",
+            "metadata": {"lifecycles": [{"phase": "build"}], "component": package},
+            "components": [*contents, *tools],
+            "dependencies": [{"ref": "pyln", "dependsOn": [part["bom-ref"] for part in contents]}],
+        }
+
+
 core = extension("pyln._core", ["pyln/_core.pyx", "pyln/jax.c"], ["pyln/lnorm.pxd", "pyln/jax_abi.h"], [])
 bench_sources = sorted(path for path in glob("bench/*.c") if path != BENCH_PROGRAM)
 loops = extension(
@@ -98,6 +150,6 @@ setup(
     version=version(),
     libraries=[("lnorm", library)],
     ext_modules=[core, loops],
-    cmdclass={"build_ext": BuildExt},
+    cmdclass={"bdist_wheel": BdistWheel, "build_ext": BuildExt},
     options={"bdist_wheel": {"py_limited_api": "cp{}{}".format(*LIMITED_API)}} if LIMITED else {},
 )

@@ -2,13 +2,16 @@
 
 import os
 import re
+import shutil
 import signal
+import sys
 from collections.abc import Generator, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import ROOT, made_once, run
+from commands import BUILDING, ROOT, made_once, offline, run
 
 import pyln
 
@@ -83,3 +86,30 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
         run("cmake", "--install", folder / "build")
 
     return made_once(tmp_path_factory, "installed", make) / "prefix"
+
+
+@pytest.fixture(scope="session")
+def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the sdist, and the wheel of it."""
+    missing = [name for name in ("build", "setuptools", "Cython") if find_spec(name) is None]
+    if missing:
+        pytest.skip(f"building wheels needs {', '.join(missing)}")
+
+    def make(folder: Path) -> None:
+        checkout = folder / "checkout"
+        ignored = shutil.ignore_patterns(".*", "build", "dist", "*.egg-info", "*.so", "*.o", "__pycache__")
+        shutil.copytree(ROOT, checkout, ignore=ignored)
+        for name in (".clang-format", ".pre-commit-config.yaml"):
+            shutil.copy(ROOT / name, checkout)
+        (checkout / "pyln" / "_core.c").unlink(missing_ok=True)
+        command = (sys.executable, "-m", "build", "--no-isolation", checkout, "--outdir", folder / "dist")
+        run(*offline(), *command, **BUILDING)
+
+    return made_once(tmp_path_factory, "wheels", make) / "dist"
+
+
+@pytest.fixture(scope="session")
+def wheel(dist: Path) -> Path:
+    """Return the wheel that was built of the sdist."""
+    [path] = dist.glob("*.whl")
+    return path

@@ -19,11 +19,10 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from commands import ROOT, made_once, run
+from commands import ROOT, run
 
 VERSION = re.findall(r'#define LNORM_VERSION_STRING "(.*)"', (ROOT / "include" / "lnorm.h").read_text())[0]
 FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
-NEEDED_TO_BUILD = ("build", "setuptools", "Cython")
 # What the wheel's own tests need in the clean environment: its requirements, and pytest's.
 LENT = (
     "numpy",
@@ -50,40 +49,6 @@ needs_glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the 
 needs_auditwheel = pytest.mark.skipif(
     not (shutil.which("auditwheel") and shutil.which("patchelf")), reason="the manylinux tag needs auditwheel, patchelf"
 )
-
-
-def offline() -> list[str]:
-    """Words before a command that take the network from it, where the system lets us."""
-    command = ["unshare", "--map-root-user", "--net"]
-    works = shutil.which("unshare") and not subprocess.run([*command, "true"], capture_output=True).returncode
-    return command if works else []
-
-
-@pytest.fixture(scope="session")
-def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the sdist, and the wheel of it."""
-    missing = [name for name in NEEDED_TO_BUILD if find_spec(name) is None]
-    if missing:
-        pytest.skip(f"building wheels needs {', '.join(missing)}")
-
-    def make(folder: Path) -> None:
-        checkout = folder / "checkout"
-        ignored = shutil.ignore_patterns(".*", "build", "dist", "*.egg-info", "*.so", "*.o", "__pycache__")
-        shutil.copytree(ROOT, checkout, ignore=ignored)
-        for name in (".clang-format", ".pre-commit-config.yaml"):
-            shutil.copy(ROOT / name, checkout)
-        (checkout / "pyln" / "_core.c").unlink(missing_ok=True)
-        command = (sys.executable, "-m", "build", "--no-isolation", checkout, "--outdir", folder / "dist")
-        run(*offline(), *command, CFLAGS="-O1", PIP_NO_INDEX="1")
-
-    return made_once(tmp_path_factory, "wheels", make) / "dist"
-
-
-@pytest.fixture(scope="session")
-def wheel(dist: Path) -> Path:
-    """Return the wheel that was built of the sdist."""
-    [path] = dist.glob("*.whl")
-    return path
 
 
 @pytest.fixture
