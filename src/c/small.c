@@ -240,11 +240,14 @@ static int fits(size_t rows, size_t cols)
 lnorm_status lnorm_forward_f32(size_t rows, size_t cols, const float *x, const float *gamma, const float *beta,
                                double eps, float *y, float *mean, float *rstd)
 {
+    if (!fits(rows, cols)) {
+        return LNORM_ERROR_SIZE;
+    }
     const size_t row_bytes = rows * sizeof(float), col_bytes = cols * sizeof(float), bytes = row_bytes * cols;
     const float small_eps = (float)eps;
     const void *const all[] = {y, mean, rstd, x, gamma, beta};
     const size_t sizes[] = {bytes, row_bytes, row_bytes, bytes, col_bytes, col_bytes};
-    const lnorm_status status = fits(rows, cols) ? check(all, sizes, 3, 6, 1, eps, small_eps) : LNORM_ERROR_SIZE;
+    const lnorm_status status = check(all, sizes, 3, 6, 1, eps, small_eps);
     for (size_t r = 0; status == LNORM_OK && r < rows; r++) {
         struct REALED(moments) m;
         struct row row = {x, cols, 1, 0};
