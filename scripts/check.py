@@ -142,7 +142,7 @@ TARGETS = {
         "gcc valgrind",
         ["valgrind -q --error-exitcode=1"],
         "avx2 scalar",
-        f"{TESTS} isa",
+        "check isa",
     ),
     "i686": Target(  # 32 bits
         "i686-linux-gnu-gcc -O2 -msse2 -mfpmath=sse -static",
