@@ -3,12 +3,14 @@
  * What is checked of every call: it is refused where, and for a reason for which, the header says so (judge, by marking
  * bytes one by one, and nothing of src/c); a refused call leaves all memory as it was, another one all but the elements
  * of its outputs; all instruction sets, with and without a hook, give the same bits; the values are near those of long
- * double, within the bounds of docs/numerics.md (fuzz_reference.h). Each argument has an allocation of its exact size,
+ * double, within the bounds of docs/numerics.md (fuzz_values.h). Each argument has an allocation of its exact size,
  * around which AddressSanitizer looks.
  *
  * scripts/fuzz.sh runs it by libFuzzer; without, it runs the files that it is given: lnorm_fuzz_replay FILE... */
 #include "../c/test_support.h"
 
+#include <float.h>
+#include <stddef.h>
 #ifdef TEST_POSIX
 #include <pthread.h>
 #endif
@@ -139,6 +141,11 @@ static unsigned char *element(const tensor *t, size_t o, size_t n, size_t i)
 static bool has(int argument)
 {
     return now.arguments[argument].present;
+}
+
+static void *pointer(int argument)
+{
+    return has(argument) ? now.arguments[argument].at : NULL;
 }
 
 static bool wants_sums(void)
@@ -310,35 +317,17 @@ static void take_problem(void)
 
 static const struct field {
     uint8_t offset, size;
-    bool is_stride;
 } fields[] = {
-#define FIELD(name) {offsetof(lnorm_problem, name), sizeof((lnorm_problem){0}.name), false}
-#define STRIDE(name) {offsetof(lnorm_problem, name), sizeof(int64_t), true}
-    FIELD(struct_size),
-    FIELD(operation),
-    FIELD(x_type),
-    FIELD(y_type),
-    FIELD(param_type),
-    FIELD(flags),
-    FIELD(reserved),
-    FIELD(outer),
-    FIELD(norm),
-    FIELD(inner),
-    FIELD(param_rows),
-    FIELD(param_repeat),
-    FIELD(param_run),
-    FIELD(residual_rows),
-    FIELD(eps),
-    STRIDE(x_stride),
-    STRIDE(y_stride),
-    STRIDE(dy_stride),
-    STRIDE(dx_stride),
-    STRIDE(residual_stride),
-    STRIDE(total_stride),
-    STRIDE(x_norm_stride),
-    STRIDE(y_norm_stride),
-    STRIDE(dy_norm_stride),
-    STRIDE(dx_norm_stride),
+#define FIELD(name) {offsetof(lnorm_problem, name), sizeof((lnorm_problem){0}.name)}
+    FIELD(struct_size),    FIELD(operation),     FIELD(x_type),
+    FIELD(y_type),         FIELD(param_type),    FIELD(flags),
+    FIELD(reserved),       FIELD(outer),         FIELD(norm),
+    FIELD(inner),          FIELD(x_stride),      FIELD(y_stride),
+    FIELD(dy_stride),      FIELD(dx_stride),     FIELD(eps),
+    FIELD(x_norm_stride),  FIELD(y_norm_stride), FIELD(dy_norm_stride),
+    FIELD(dx_norm_stride), FIELD(param_rows),    FIELD(param_repeat),
+    FIELD(param_run),      FIELD(residual_rows), FIELD(residual_stride),
+    FIELD(total_stride),
 };
 
 static int64_t take_odd_number(int64_t from)
@@ -369,7 +358,7 @@ static void spoil_field(void)
 {
     const struct field *const field = &fields[take() % COUNT(fields)];
     char *const at = (char *)&now.problem + field->offset;
-    now.strange |= field->is_stride;
+    now.strange = true;
     if (field->offset == offsetof(lnorm_problem, eps)) {
         static const double odd[] = {
             -1.0,        0x1p-1074,        -0x1p-1074,        0x1p127,        0x1p128, 0x1.fffffffffffffp+1023,
@@ -415,7 +404,8 @@ static void place_in(int argument, int host, int64_t shift)
             return;
         }
     }
-    t[argument].shift = shift + t[host].shift;
+    const int64_t size = (int64_t)t[argument].size, place = shift + t[host].shift;
+    t[argument].shift = place - place % size;
     t[argument].host = t[host].host;
 }
 
@@ -770,7 +760,8 @@ static void judge_pointers(void)
     const bool no_mean = is_rms() && (now.inputs | now.outputs) & SET(MEAN);
     refuse(nothing ? &now.may : &now.must, no_mean && has(MEAN), LNORM_ERROR_NULL);
     const size_t needed = now.arguments[WORKSPACE].norm;
-    const bool lacks = !has(WORKSPACE) || now.workspace_size < needed || now.misaligned % type_size(now.real) != 0;
+    const bool lacks =
+        !has(WORKSPACE) || now.workspace_size < needed || (uintptr_t)pointer(WORKSPACE) % type_size(now.real) != 0;
     refuse(nothing ? &now.may : &now.must, wants_sums() && needed != 0 && lacks, LNORM_ERROR_WORKSPACE);
     if (now.operation == QUANTIZED) {
         const bool is_signed = y_type() == LNORM_I8;
@@ -827,32 +818,32 @@ static void fill(int argument, int how, uint64_t *random)
 
 static void fill_all(void)
 {
+    const unsigned of_x = SET(X) | SET(TOTAL) | SET(RESIDUAL) | SET(Y), of_dy = SET(DY) | SET(DTOTAL);
+    const unsigned statistics = STATS | SET(MOMENTS) | SET(GRAD_MOMENTS) | SET(A) | SET(B);
     uint64_t random = now.seed;
     for (int outputs = 1; outputs >= 0; outputs--) { /* the inputs last, as some lie in outputs */
         for (int i = 0; i < EVERY_ARGUMENT; i++) {
-            if (((now.outputs & SET(i)) != 0) != outputs || i == WORKSPACE || !has(i)) {
-                continue;
+            const unsigned set = SET(i);
+            const int how = set & of_x                                         ? now.values[0]
+                            : set & of_dy                                      ? now.values[1]
+                            : set & (PARAMS | SET(INPUT_BIAS))                 ? now.values[2]
+                            : now.values[0] == BITS && (set & statistics) != 0 ? BITS
+                            : i == SCALE                                       ? WIDE
+                                                                               : PLAIN;
+            if (((now.outputs & set) != 0) == outputs && i != WORKSPACE) {
+                fill(i, now.arguments[i].size == 1 ? BITS : how, &random);
             }
-            const bool is_x = i == X || i == TOTAL || i == RESIDUAL || (i == Y && !outputs);
-            const bool is_dy = i == DY || i == DTOTAL;
-            fill(i,
-                 is_x                                                ? now.values[0]
-                 : is_dy                                             ? now.values[1]
-                 : i == GAMMA || i == BETA || i == INPUT_BIAS        ? now.values[2]
-                 : i == SCALE                                        ? (now.values[1] == BITS ? BITS : WIDE)
-                 : i == DGAMMA || i == DBETA || i == A || i == B     ? PLAIN
-                 : now.values[0] == BITS && (i == MEAN || i == RSTD) ? BITS
-                                                                     : PLAIN,
-                 &random);
         }
     }
     if (has(ZERO_POINT)) {
-        const int32_t zero_point = (int32_t)(next_random(&random) % 132) - 1;
+        const int32_t zero_point = (int32_t)(next_random(&random) % 260) - (y_type() == LNORM_I8 ? 130 : 2);
         for (size_t k = 0; k < now.arguments[ZERO_POINT].norm; k++) {
             memcpy(now.arguments[ZERO_POINT].at + k * sizeof zero_point, &zero_point, sizeof zero_point);
         }
     }
 }
+
+#include "fuzz_values.h"
 
 /* ---- Calls ---- */
 
@@ -891,11 +882,6 @@ static void run_pieces(void *context, size_t count, lnorm_task task, void *argum
     for (size_t i = 0; i < count; i++) {
         w.task(w.argument, order == 1 ? count - 1 - i : (i + count / 2) % count);
     }
-}
-
-static void *pointer(int argument)
-{
-    return has(argument) ? now.arguments[argument].at : NULL;
 }
 
 static lnorm_status call_operation(const lnorm_problem *p)
@@ -984,7 +970,7 @@ static void check_untouched(bool accepted)
     }
 }
 
-static void run_all_sets(void)
+static lnorm_status run_all_sets(void)
 {
     lnorm_status first = LNORM_OK;
     for (int i = 0; i < EVERY_ARGUMENT; i++) {
@@ -1028,6 +1014,12 @@ static void run_all_sets(void)
             }
         }
     }
+    for (int i = 0; i < EVERY_ARGUMENT; i++) { /* as the values are compared with those of the inputs */
+        if (memory[i]) {
+            memcpy(memory[i], before_call[i], memory_size[i]);
+        }
+    }
+    return first;
 }
 
 /* ---- One input ---- */
@@ -1052,6 +1044,19 @@ static void try_isa(void)
         !lnorm_status_text((lnorm_status)(int)take())[0] || strcmp(lnorm_version(), LNORM_VERSION_STRING) != 0) {
         fail(now.isa, -1);
     }
+}
+
+static bool statistics_lie_alone(void)
+{
+    const unsigned statistics = SET(MEAN) | SET(RSTD) | SET(MOMENTS) | SET(GRAD_MOMENTS) | SET(A) | SET(B);
+    const tensor *const t = now.arguments;
+    for (int i = 0; i < EVERY_ARGUMENT; i++) {
+        if (t[i].present && t[i].host != i && (statistics & (SET(i) | SET(t[i].host))) &&
+            !same_places(&t[i], &t[t[i].host])) {
+            return false;
+        }
+    }
+    return true;
 }
 
 static void try_call(void)
@@ -1126,14 +1131,21 @@ static void try_call(void)
         release();
         return;
     }
+    bool own = false;
     if (legal && fits) {
         fill_all();
+        own = now.own_statistics && statistics_lie_alone();
+        if (own) {
+            set_statistics();
+        }
         judge_pointers();
         judge_overlaps();
     } else {
         now.may = ~0u;
     }
-    run_all_sets();
+    if (run_all_sets() == LNORM_OK) {
+        check_values(own);
+    }
     release();
 }
 
