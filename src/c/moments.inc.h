@@ -197,7 +197,8 @@ static KERNEL_INLINE void REALED(finish_backward)(struct REALED(backward_moments
 
 /* rows and their LNORM_MOMENTS numbers from the given place on, one row a lane; the scales go to scale. Lanes without a
  * row are those of the last. Where eps of the scaled row would overflow, as that of tiny rows whose moments were taken
- * without it, the scale is made smaller: what the moments lose by that is nothing beside eps. */
+ * without it, the scale is made smaller: what the moments lose by that is nothing beside eps. A row of equal
+ * numbers needs none, whose eps it could make vanish. */
 static KERNEL_INLINE struct REALED(statistics)
     REALED(given_statistics)(const void *moments, size_t row, size_t rows, REAL eps, REAL *scale)
 {
@@ -207,14 +208,16 @@ static KERNEL_INLINE struct REALED(statistics)
         for (size_t k = 0; k < LNORM_MOMENTS; k++) {
             part[k][lane] = from[k];
         }
-        REAL down = 1;
+        const REAL up = 1 / part[4][lane];
+        REAL down = part[2][lane] == 0 && part[3][lane] == 0 && up <= REAL_MAX ? up : 1;
         while (eps * (part[4][lane] * down) * (part[4][lane] * down) > REAL_MAX) {
             down /= 2;
         }
         part[0][lane] *= down;
         part[1][lane] *= down;
-        part[2][lane] *= down * down;
-        part[3][lane] *= down * down;
+        const REAL square = down <= 1 ? down * down : 1; /* above 1, both are 0 */
+        part[2][lane] *= square;
+        part[3][lane] *= square;
         part[4][lane] *= down;
     }
     vec_store(scale, vec_load(part[4]));
