@@ -751,7 +751,7 @@ static void judge_overlaps(void)
 static void judge_pointers(void)
 {
     const lnorm_problem *const p = &now.problem;
-    const bool nothing = now.rows == 0 || p->norm == 0;
+    const bool nothing = now.rows == 0 || (p->norm == 0 && !is_merge());
     unsigned required = operations[now.operation].required & ~(is_rms() ? SET(MEAN) : 0);
     for (int i = 0; i < EVERY_ARGUMENT; i++) {
         const bool missing = required & SET(i) && !has(i);
@@ -1134,12 +1134,12 @@ static void try_call(void)
     bool own = false;
     if (legal && fits) {
         fill_all();
-        own = now.own_statistics && statistics_lie_alone();
+        judge_pointers();
+        judge_overlaps();
+        own = now.must == 0 && now.own_statistics && statistics_lie_alone();
         if (own) {
             set_statistics();
         }
-        judge_pointers();
-        judge_overlaps();
     } else {
         now.may = ~0u;
     }

@@ -323,10 +323,10 @@ static void check_total(const row *of)
         const double bias = has(INPUT_BIAS) ? (double)input_at(INPUT_BIAS, 0, n, 0) : 0.0;
         double sum = has(INPUT_BIAS) ? x + bias : x;
         sum = now.real == LNORM_F64 ? sum + other : (double)((float)sum + (float)other);
-        uint64_t expected = 0, got = 0;
-        set_value(x_type(), &expected, 0, sum);
-        set_value(x_type(), &got, 0, (double)output_at(TOTAL, of->o, n, 0));
-        if (expected != got && !isnan(sum)) {
+        uint64_t rounded = 0;
+        set_value(x_type(), &rounded, 0, sum);
+        const double expected = sum == 0.0 ? 0.0 : get_value(x_type(), &rounded, 0); /* set_value() has no 16-bit 0 */
+        if ((double)output_at(TOTAL, of->o, n, 0) != expected && !isnan(sum)) {
             fail("total", TOTAL);
         }
     }
