@@ -516,8 +516,9 @@ static bool judge_problem(void)
            LNORM_ERROR_TYPE);
     refuse(must, (p->flags & ~15u) != 0 || p->reserved != 0, LNORM_ERROR_FLAGS);
     refuse(must, p->inner < 0, LNORM_ERROR_INNER);
-    refuse(must, p->outer < 0, LNORM_ERROR_SIZE);
-    refuse(may, p->norm < 0, LNORM_ERROR_SIZE);
+    const bool no_product = is_flat() && (p->outer == 0 || p->norm == 0); /* their sizes are never negative */
+    refuse(no_product ? &now.may : must, p->outer < 0, LNORM_ERROR_SIZE);
+    refuse(no_product ? &now.may : may, p->norm < 0, LNORM_ERROR_SIZE);
     const bool params_fit = divides(p->param_rows, p->outer) && divides(p->param_run, p->norm);
     refuse(may, !params_fit, LNORM_ERROR_PARAMS);
     if (params_fit) {
@@ -1118,7 +1119,7 @@ static void try_call(void)
         set_array(WORKSPACE, now.real, now.workspace_size);
         fits = now.workspace_size <= MOST_BYTES;
     }
-    if (!fits && now.must == 0) {
+    if (!(legal && fits) && now.must == 0) {
         return;
     }
     if (!legal || !fits) { /* a few bytes that nobody may touch */
