@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,15 @@ Shape = tuple[int, ...]
 _CODES = {"float32": 1, "float64": 2, "float16": 3, "bfloat16": 4, "int8": 5, "uint8": 6}
 _NAMES = "float32, float64, float16 or bfloat16"
 _QUANTIZED = ("int8", "uint8")
+
+
+def shown(value: object, text: Callable[[Any], str] = repr) -> str:
+    """What a message says of a value: no long text, and no error where the value has none."""
+    try:
+        whole = text(value)
+    except Exception:
+        whole = f"<{type(value).__name__}>"
+    return whole if len(whole) <= 300 else f"{whole[:300]}..."
 
 
 def type_code(dtype: np.dtype[Any]) -> int:
@@ -52,7 +61,7 @@ def element_type(name: str, value: object) -> np.dtype[Any]:
     try:
         dtype: np.dtype[Any] = np.dtype(value)  # type: ignore[call-overload]
     except TypeError:
-        raise TypeError(f"{name}: expected {_NAMES}, got {value!r}") from None
+        raise TypeError(f"{name}: expected {_NAMES}, got {shown(value)}") from None
     if not _is_known(dtype):
         raise TypeError(f"{name}: expected {_NAMES}, got {dtype}")
     return dtype
@@ -63,7 +72,7 @@ def quantized_type(name: str, value: object) -> np.dtype[Any]:
     try:
         dtype: np.dtype[Any] = np.dtype(value)  # type: ignore[call-overload]
     except TypeError:
-        raise TypeError(f"{name}: expected int8 or uint8, got {value!r}") from None
+        raise TypeError(f"{name}: expected int8 or uint8, got {shown(value)}") from None
     if type_name(dtype) not in _QUANTIZED:
         raise TypeError(f"{name}: expected int8 or uint8, got {dtype}")
     return dtype
@@ -89,15 +98,20 @@ def tensor(name: str, value: object, allowed: Sequence[str] = (), owner: str = "
             f"autograd, and {name}.detach() is for those without"
         )
     array = value if isinstance(value, np.ndarray) else _dlpack.as_array(name, value)
-    if not _is_known(array.dtype) or (allowed and type_name(array.dtype) not in allowed):
-        native = array.dtype.newbyteorder("=")
-        if array.dtype != native and _is_known(native):
+    check_type(name, array.dtype, allowed, owner)
+    return array if array.flags.aligned else array.copy()
+
+
+def check_type(name: str, dtype: np.dtype[Any], allowed: Sequence[str] = (), owner: str = "input") -> None:
+    """Refuse a type that the library does not know, or that is not one of those that its owner allows."""
+    if not _is_known(dtype) or (allowed and type_name(dtype) not in allowed):
+        native = dtype.newbyteorder("=")
+        if dtype != native and _is_known(native):
             raise TypeError(
-                f"{name}: byte order is not this machine's ({array.dtype.str}); use {name}.astype({native.name!r})"
+                f"{name}: byte order is not this machine's ({dtype.str}); use {name}.astype({native.name!r})"
             )
         expected = f"{' or '.join(allowed)} to go with {owner}" if allowed else _NAMES
-        raise TypeError(f"{name}: expected {expected}, got {array.dtype}")
-    return array if array.flags.aligned else array.copy()
+        raise TypeError(f"{name}: expected {expected}, got {shown(dtype, str)}")
 
 
 def normalized_axes(
@@ -121,7 +135,7 @@ def shape_tuple(name: str, value: object) -> Shape:
     """Return an int or a sequence of ints as a tuple that is not empty."""
     shape = _integers(name, value)
     if min(shape) < 0:
-        raise ValueError(f"{name}: sizes cannot be negative, got {value!r}")
+        raise ValueError(f"{name}: sizes cannot be negative, got {shown(value)}")
     return shape
 
 
@@ -132,7 +146,7 @@ def integer(name: str, value: Any) -> int:
             raise TypeError
         return operator.index(value)
     except TypeError:
-        raise TypeError(f"{name}: expected an int, got {value!r}") from None
+        raise TypeError(f"{name}: expected an int, got {shown(value)}") from None
 
 
 def _consecutive(ndim: int, axis: int | Sequence[int]) -> tuple[int, int]:
@@ -142,20 +156,20 @@ def _consecutive(ndim: int, axis: int | Sequence[int]) -> tuple[int, int]:
             raise ValueError(f"axis: {a} is out of range for an input of {ndim} dimensions")
     axes = sorted(a % ndim for a in given)
     if axes != list(range(axes[0], axes[0] + len(axes))):
-        raise ValueError(f"axis: expected consecutive axes, each once, got {axis!r}; transpose the input first")
+        raise ValueError(f"axis: expected consecutive axes, each once, got {shown(axis)}; transpose the input first")
     return axes[0], axes[-1] + 1
 
 
 def _integers(name: str, value: object) -> Shape:
     values = tuple(value) if isinstance(value, Sequence) and not isinstance(value, (str, bytes)) else (value,)
     if not values:
-        raise ValueError(f"{name}: expected at least one axis, got {value!r}")
+        raise ValueError(f"{name}: expected at least one axis, got {shown(value)}")
     try:
         if any(isinstance(v, (bool, np.bool_)) for v in values):
             raise TypeError
         return tuple(operator.index(v) for v in values)
     except TypeError:
-        raise TypeError(f"{name}: expected an int or a sequence of ints, got {value!r}") from None
+        raise TypeError(f"{name}: expected an int or a sequence of ints, got {shown(value)}") from None
 
 
 def parameter_tensor(name: str, value: object, input: Array) -> Array:
@@ -213,7 +227,7 @@ def epsilon(eps: float | None, dtype: np.dtype[Any], none_is_machine_epsilon: bo
         return float(np.finfo(dtype).eps)
     value = _number("eps", eps)
     if not 0 <= value <= float(np.finfo(dtype).max):
-        raise ValueError(f"eps: expected a finite {dtype} that is not negative, got {eps!r}")
+        raise ValueError(f"eps: expected a finite {dtype} that is not negative, got {shown(eps)}")
     return value
 
 
@@ -222,7 +236,7 @@ def scale(value: object, dtype: np.dtype[Any]) -> float:
     number = _number("scale", value)
     limits = np.finfo(dtype)
     if not float(limits.smallest_subnormal) <= number <= float(limits.max):
-        raise ValueError(f"scale: expected a finite {dtype} above 0, got {value!r}")
+        raise ValueError(f"scale: expected a finite {dtype} above 0, got {shown(value)}")
     return number
 
 
@@ -231,7 +245,7 @@ def zero_point(value: object, dtype: np.dtype[Any]) -> int:
     number = integer("zero_point", value)
     limits = np.iinfo(dtype)
     if not limits.min <= number <= limits.max:
-        raise ValueError(f"zero_point: expected {limits.min} to {limits.max} for {dtype}, got {value!r}")
+        raise ValueError(f"zero_point: expected {limits.min} to {limits.max} for {dtype}, got {shown(value)}")
     return number
 
 
@@ -241,7 +255,7 @@ def _number(name: str, value: Any) -> float:
             raise TypeError
         return float(value)
     except (TypeError, ValueError):
-        raise TypeError(f"{name}: expected a number, got {value!r}") from None
+        raise TypeError(f"{name}: expected a number, got {shown(value)}") from None
     except OverflowError:
         return math.inf
 
