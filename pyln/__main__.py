@@ -58,7 +58,8 @@ examples:
   python -m pyln normalize images.npy out.npy --axis 1           (N, C, H, W) over its channels
   python -m pyln normalize in.npy in.npy --last 2                over the last two axes, in place
 
-A run that fails or is interrupted leaves OUT.npy as it was.
+A run that fails or is interrupted leaves OUT.npy as it was. One that is killed may leave a file .OUT.npy.*.part
+beside it, which can be deleted.
 """
 
 
@@ -136,7 +137,9 @@ def _check(args: argparse.Namespace) -> int:
 def _normalize(args: argparse.Namespace) -> int:
     from pyln._normalize import normalize_file
 
-    signal.signal(signal.SIGTERM, _terminate)
+    for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
+        if signal.getsignal(number) == signal.SIG_DFL:  # nohup ignores SIGHUP, and so it stays
+            signal.signal(number, _terminate)
     normalize_file(
         args.input,
         args.output,
@@ -165,8 +168,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 128 + signal.SIGINT
-    except (ImportError, OSError, RuntimeError, TypeError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (ImportError, MemoryError, OSError, RuntimeError, TypeError, ValueError) as error:
+        print(f"error: {str(error) or 'out of memory'}", file=sys.stderr)
         return 1
 
 
