@@ -56,7 +56,9 @@ class Moments:
         """
         variance = arguments.tensor("var", var, ["float32", "float64"], owner="moments")
         if rms != (mean is None):
-            raise ValueError(f"mean: expected {'None' if rms else 'an array'} with rms={rms}, got {mean!r}")
+            raise ValueError(
+                f"mean: expected {'None' if rms else 'an array'} with rms={rms}, got {arguments.shown(mean)}"
+            )
         values = np.zeros((*variance.shape, 5), variance.dtype)
         if not rms:
             means = arguments.tensor("mean", mean, [arguments.type_name(variance.dtype)], owner="var")
@@ -118,12 +120,12 @@ class GradMoments:
 
 
 def _check_values(name: str, count: object, values: object, numbers: int) -> None:
-    if arguments.integer(f"{name} count", count) < 0:
-        raise ValueError(f"{name} count: expected a number of elements, got {count!r}")
+    if not 0 <= arguments.integer(f"{name} count", count) < 2**63:
+        raise ValueError(f"{name} count: expected a number of elements, got {arguments.shown(count)}")
     if not isinstance(values, np.ndarray):
         raise TypeError(f"{name} values: expected a NumPy array, got {type(values).__name__}")
     array = arguments.tensor(f"{name} values", values, ["float32", "float64"], owner="moments")
-    if array is not values:
+    if not values.flags.aligned:
         raise ValueError(f"{name} values: the array is not aligned for {array.dtype}")
     if array.ndim < 2 or array.shape[-1] != numbers:
         raise ValueError(f"{name} values: expected a last axis of {numbers}, got shape {list(array.shape)}")
@@ -162,6 +164,7 @@ def merge_moments(a: Moments, b: Moments) -> Moments:
         The two are of different shapes or types, or only one is for RMS norm.
 
     """
+    _check_kind(Moments, a=a, b=b)
     if a.rms != b.rms:
         raise ValueError(f"b: expected moments with rms={a.rms} as a has, got rms={b.rms}")
     return Moments(a.count + b.count, _merged(False, RMS if a.rms else LAYER, a, b), a.rms)
@@ -176,18 +179,29 @@ def merge_grad_moments(a: GradMoments, b: GradMoments) -> GradMoments:
         The two are of different shapes or types.
 
     """
+    _check_kind(GradMoments, a=a, b=b)
     return GradMoments(a.count + b.count, _merged(True, LAYER, a, b))
 
 
+def _check_kind(kind: type[Moments | GradMoments], **given: Any) -> None:
+    """Look at moments anew, as their arrays may have changed since."""
+    for name, value in given.items():
+        if not isinstance(value, kind):
+            raise TypeError(f"{name}: expected pyln.{kind.__name__}, got {type(value).__name__}")
+        value.__post_init__()
+
+
 def _merged(grads: bool, operation: int, a: Moments | GradMoments, b: Moments | GradMoments) -> Array:
-    if a.values.shape != b.values.shape or a.values.dtype != b.values.dtype:
+    first, second = np.asarray(a.values), np.asarray(b.values)
+    if first.shape != second.shape or first.dtype != second.dtype:
         raise ValueError(
-            f"b: expected values of {a.values.dtype} {list(a.values.shape)} as a has, "
-            f"got {b.values.dtype} {list(b.values.shape)}"
+            f"b: expected values of {first.dtype} {list(first.shape)} as a has, got {second.dtype} {list(second.shape)}"
         )
-    merged = np.empty(a.values.shape, a.values.dtype)
-    first, second, both = (np.ascontiguousarray(v).reshape(-1, v.shape[-1]) for v in (a.values, b.values, merged))
-    _core.merge(grads, operation, arguments.type_code(merged.dtype), a.count, first, b.count, second, both)
+    if a.count + b.count >= 2**63:
+        raise ValueError(f"b: expected rows of less than 2**63 elements together, got {a.count} and {b.count}")
+    merged = np.empty(first.shape, first.dtype)
+    rows, others, both = (np.ascontiguousarray(v).reshape(-1, v.shape[-1]) for v in (first, second, merged))
+    _core.merge(grads, operation, arguments.type_code(merged.dtype), a.count, rows, b.count, others, both)
     return merged
 
 
@@ -308,6 +322,7 @@ def apply_grad_moments(
 
     """
     norm = _piece(input, moments, weight, None, axis)
+    _check_kind(GradMoments, grad_moments=grad_moments)
     _check_fit("grad_moments", grad_moments.values, norm, 4)
     if grad_moments.count != moments.count:
         raise ValueError(
@@ -328,8 +343,7 @@ def apply_grad_moments(
 
 
 def _piece(input: object, moments: Moments, weight: object, bias: object, axis: Axis) -> Norm:
-    if not isinstance(moments, Moments):
-        raise TypeError(f"moments: expected pyln.Moments, got {type(moments).__name__}")
+    _check_kind(Moments, moments=moments)
     norm = look_at(RMS if moments.rms else LAYER, input, None, weight, bias, axis, shared=True)
     _check_fit("moments", moments.values, norm, 5)
     return norm
@@ -337,6 +351,7 @@ def _piece(input: object, moments: Moments, weight: object, bias: object, axis: 
 
 def _check_fit(name: str, values: Array, norm: Norm, numbers: int) -> None:
     shape: Shape = (*norm.stat_shape, numbers)
+    values = np.asarray(values)
     if values.shape != shape or values.dtype != norm.real:
         raise ValueError(
             f"{name}: expected values of {norm.real} {list(shape)} for this input and axis, "

@@ -1,6 +1,7 @@
 """Rows in several pieces: types, layouts, refusals. numerics/test_accuracy.py has the errors."""
 
 import itertools
+import warnings
 
 import ml_dtypes
 import numpy as np
@@ -243,3 +244,42 @@ def test_refusals(call: object, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         call(pyln.moments(X))
     np.testing.assert_array_equal(X, before)
+
+
+def test_merges_refuse_what_they_do_not_know():
+    x = np.arange(24, dtype="f4").reshape(4, 6)
+    moments = pyln.moments(x)
+    grads = pyln.grad_moments(x, x, moments)
+    for function, good, wrong in [
+        (pyln.merge_moments, moments, grads),
+        (pyln.merge_grad_moments, grads, moments),
+    ]:
+        for other in (wrong, None, good.values, {"count": 6, "values": good.values}, "moments"):
+            for name, pair in {"a": (other, good), "b": (good, other)}.items():
+                with pytest.raises(TypeError, match=f"^{name}: expected pyln.{type(good).__name__}, got "):
+                    function(*pair)
+        many = type(good)(2**63 - 1, good.values)
+        with pytest.raises(ValueError, match=r"^b: expected rows of less than 2\*\*63 elements together"):
+            function(many, good)
+    for call in (
+        lambda other: pyln.apply_moments(x, other),
+        lambda other: pyln.grad_moments(x, x, other),
+        lambda other: pyln.apply_grad_moments(x, x, other, grads),
+    ):
+        with pytest.raises(TypeError, match=r"^moments: expected pyln.Moments, got "):
+            call(grads)
+    with pytest.raises(TypeError, match=r"^grad_moments: expected pyln.GradMoments, got "):
+        pyln.apply_grad_moments(x, x, moments, moments)
+    with pytest.raises(ValueError, match=r"^Moments count: expected a number of elements"):
+        pyln.Moments(2**63, moments.values)
+
+
+def test_moments_whose_arrays_have_changed():
+    """An array can be given another shape where it is; five numbers to a row are read of it, whatever it says."""
+    x = np.arange(24, dtype="f4").reshape(4, 6)
+    a, b = pyln.moments(x), pyln.moments(x)
+    for moments in (a, b):
+        with warnings.catch_warnings(action="ignore"):
+            moments.values.shape = (20, 1)
+    with pytest.raises(ValueError, match=r"^Moments values: expected a last axis of 5"):
+        pyln.merge_moments(a, b)
