@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,10 @@ Array = np.ndarray[Any, Any]
 Shape = tuple[int, ...]
 
 # By the names that NumPy gives them, the C library's numbers. bfloat16 is the one of the package ml_dtypes.
+# NumPy has 64, and views of an array take up to two more than it has.
+MAX_NDIM = 62
+
+_TYPES = {t: t.__name__ for t in (np.float32, np.float64, np.float16, np.int8, np.uint8)}
 _CODES = {"float32": 1, "float64": 2, "float16": 3, "bfloat16": 4, "int8": 5, "uint8": 6}
 _NAMES = "float32, float64, float16 or bfloat16"
 _QUANTIZED = ("int8", "uint8")
@@ -40,8 +45,11 @@ def _is_known(dtype: np.dtype[Any]) -> bool:
 
 
 def type_name(dtype: np.dtype[Any]) -> str:
-    """Return the name of an element type without making a new string."""
-    return dtype.type.__name__
+    """Return the name of an element type; of one that is called as ours are, but is another, something else."""
+    known = _TYPES.get(dtype.type)
+    if known is None and dtype.type.__name__ == "bfloat16" and dtype == bfloat16():
+        return "bfloat16"
+    return known or str(dtype)
 
 
 def arithmetic_type(dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -60,10 +68,10 @@ def element_type(name: str, value: object) -> np.dtype[Any]:
         return bfloat16()
     try:
         dtype: np.dtype[Any] = np.dtype(value)  # type: ignore[call-overload]
-    except TypeError:
+    except Exception:
         raise TypeError(f"{name}: expected {_NAMES}, got {shown(value)}") from None
     if not _is_known(dtype):
-        raise TypeError(f"{name}: expected {_NAMES}, got {dtype}")
+        raise TypeError(f"{name}: expected {_NAMES}, got {shown(dtype, str)}")
     return dtype
 
 
@@ -71,10 +79,10 @@ def quantized_type(name: str, value: object) -> np.dtype[Any]:
     """Return int8 or uint8."""
     try:
         dtype: np.dtype[Any] = np.dtype(value)  # type: ignore[call-overload]
-    except TypeError:
+    except Exception:
         raise TypeError(f"{name}: expected int8 or uint8, got {shown(value)}") from None
     if type_name(dtype) not in _QUANTIZED:
-        raise TypeError(f"{name}: expected int8 or uint8, got {dtype}")
+        raise TypeError(f"{name}: expected int8 or uint8, got {shown(dtype, str)}")
     return dtype
 
 
@@ -92,14 +100,30 @@ def tensor(name: str, value: object, allowed: Sequence[str] = (), owner: str = "
     """Return value as an array of a type that the library knows, or just of those that its owner allows."""
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{name}: a masked array, whose mask would be ignored; fill it first: {name}.filled(...)")
-    if getattr(value, "requires_grad", False):
+    array = as_array(name, value)
+    check_type(name, array.dtype, allowed, owner)
+    if array.ndim > MAX_NDIM:
+        raise ValueError(f"{name}: expected at most {MAX_NDIM} dimensions, got {array.ndim}")
+    return array if array.flags.aligned else array.copy()
+
+
+def as_array(name: str, value: object) -> Array:
+    """Return what NumPy makes an array of, or a tensor of DLPack; of a subclass what it is in memory."""
+    if isinstance(value, np.ndarray):
+        return np.asarray(value)
+    try:
+        lost = bool(getattr(value, "requires_grad", False))
+        array = None if lost else _dlpack.as_array(value)
+    except MemoryError:
+        raise
+    except Exception as error:  # whatever a stranger's methods raise
+        raise (ValueError if isinstance(error, ValueError) else TypeError)(f"{name}: {shown(error, str)}") from error
+    if array is None:
         raise TypeError(
             f"{name}: a tensor that requires grad, whose gradient would be lost; pyln.torch has the functions with "
             f"autograd, and {name}.detach() is for those without"
         )
-    array = value if isinstance(value, np.ndarray) else _dlpack.as_array(name, value)
-    check_type(name, array.dtype, allowed, owner)
-    return array if array.flags.aligned else array.copy()
+    return array
 
 
 def check_type(name: str, dtype: np.dtype[Any], allowed: Sequence[str] = (), owner: str = "input") -> None:
@@ -145,7 +169,7 @@ def integer(name: str, value: Any) -> int:
         if isinstance(value, (bool, np.bool_)):
             raise TypeError
         return operator.index(value)
-    except TypeError:
+    except Exception:
         raise TypeError(f"{name}: expected an int, got {shown(value)}") from None
 
 
@@ -161,15 +185,28 @@ def _consecutive(ndim: int, axis: int | Sequence[int]) -> tuple[int, int]:
 
 
 def _integers(name: str, value: object) -> Shape:
-    values = tuple(value) if isinstance(value, Sequence) and not isinstance(value, (str, bytes)) else (value,)
-    if not values:
-        raise ValueError(f"{name}: expected at least one axis, got {shown(value)}")
+    try:
+        several = isinstance(value, Sequence) and not isinstance(value, (str, bytes))
+        values = tuple(islice(value, MAX_NDIM + 1)) if several else (value,)  # type: ignore[call-overload]
+    except Exception:
+        raise TypeError(f"{name}: expected an int or a sequence of ints, got {shown(value)}") from None
+    if not 1 <= len(values) <= MAX_NDIM:
+        number = "at least one axis" if not values else f"at most {MAX_NDIM} axes"
+        raise ValueError(f"{name}: expected {number}, got {shown(value)}")
     try:
         if any(isinstance(v, (bool, np.bool_)) for v in values):
             raise TypeError
         return tuple(operator.index(v) for v in values)
-    except TypeError:
+    except Exception:
         raise TypeError(f"{name}: expected an int or a sequence of ints, got {shown(value)}") from None
+
+
+def truth(name: str, value: object) -> bool:
+    """Return whether a value is true."""
+    try:
+        return bool(value)
+    except Exception:
+        raise TypeError(f"{name}: expected True or False, got {shown(value)}") from None
 
 
 def parameter_tensor(name: str, value: object, input: Array) -> Array:
@@ -254,10 +291,10 @@ def _number(name: str, value: Any) -> float:
         if isinstance(value, (str, bytes)):
             raise TypeError
         return float(value)
-    except (TypeError, ValueError):
-        raise TypeError(f"{name}: expected a number, got {shown(value)}") from None
     except OverflowError:
         return math.inf
+    except Exception:
+        raise TypeError(f"{name}: expected a number, got {shown(value)}") from None
 
 
 def output(
@@ -277,16 +314,17 @@ def output(
     if not isinstance(value, np.ndarray) or isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{name}: expected a NumPy array to write into, got {type(value).__name__}")
     names = [type_name(dtype)] if allowed is None else allowed
-    if type_name(value.dtype) not in names or not value.dtype.isnative:
-        raise TypeError(f"{name}: expected {' or '.join(names)}, got {value.dtype}")
-    if value.shape != shape:
-        raise ValueError(f"{name}: expected shape {list(shape)}, got {list(value.shape)}")
-    if not value.flags.writeable:
+    array = np.asarray(value)  # of a subclass what it is in memory
+    if type_name(array.dtype) not in names or not array.dtype.isnative:
+        raise TypeError(f"{name}: expected {' or '.join(names)}, got {shown(array.dtype, str)}")
+    if array.shape != shape:
+        raise ValueError(f"{name}: expected shape {list(shape)}, got {list(array.shape)}")
+    if not array.flags.writeable:
         raise ValueError(f"{name}: the array is read-only")
-    if not value.flags.aligned:
+    if not array.flags.aligned:
         raise ValueError(f"{name}: the array is not aligned for {dtype}")
-    if _elements_overlap(value):
-        raise ValueError(f"{name}: elements of the array share memory (strides {value.strides})")
+    if _elements_overlap(array):
+        raise ValueError(f"{name}: elements of the array share memory (strides {array.strides})")
     return value
 
 
@@ -325,6 +363,7 @@ def distinct(outputs: dict[str, Array | None], inputs: dict[str, Array | None], 
     for name, out in outputs.items():
         if out is None:
             continue
+        out = np.asarray(out)
         for other_name, other in (*inputs.items(), *written.items()):
             if other is None or not _share_memory(out, other):
                 continue

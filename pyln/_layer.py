@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from pyln import _arguments as arguments
-from pyln import _dlpack
 from pyln._arguments import Array, Shape
 
 
@@ -33,7 +32,7 @@ class Layer:
         name = arguments.type_name(self.dtype)
         allowed = ["float32", "float16", "bfloat16"] if name == "float32" else [name]
         x = arguments.tensor("input", input, allowed, owner=f"a layer of {name}")
-        if out is not None and np.may_share_memory(x, out):
+        if isinstance(out, np.ndarray) and np.may_share_memory(x, out):
             arguments.distinct({"out": out}, {"input": x})
         return x
 
@@ -80,10 +79,12 @@ class Layer:
 
         """
         own = self._parameters()
-        missing, unexpected = sorted(own.keys() - state_dict.keys()), sorted(state_dict.keys() - own.keys())
+        if not isinstance(state_dict, Mapping):
+            raise TypeError(f"state_dict: expected a mapping of names to arrays, got {type(state_dict).__name__}")
+        missing, unexpected = sorted(own.keys() - state_dict.keys()), sorted(state_dict.keys() - own.keys(), key=str)
         if missing or unexpected:
             raise ValueError(f"state_dict: missing {missing}, unexpected {unexpected}")
-        new = {name: _dlpack.as_array(f"state_dict[{name!r}]", state_dict[name]) for name in own}
+        new = {name: arguments.as_array(f"state_dict[{name!r}]", state_dict[name]) for name in own}
         for name, value in new.items():
             shape = own[name].shape
             if value.shape != shape:

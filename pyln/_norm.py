@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -56,7 +57,7 @@ class Norm:
 
     def run(self, call: str, eps: float = 0.0, flags: int = 0, **operands: Array | None) -> None:
         """Call lnorm_CALL on as many parts of the operands, by the library's names, as their strides need."""
-        given = {name: array for name, array in operands.items() if array is not None}
+        given = {name: np.asarray(array) for name, array in operands.items() if array is not None}
         y = given["dy"] if "dy" in given else given.get("y", self.x)
         kinds = [given[name] for name in ("gamma", "beta", "input_bias") if name in given]
         code = arguments.type_code
@@ -139,7 +140,7 @@ def gradients(
 
     They must not overlap what is read; but the first may be one of the tensors there.
     """
-    wanted = each("output_mask", output_mask, names)
+    wanted = [arguments.truth("output_mask", value) for value in each("output_mask", output_mask, names)]
     given = each("out", [None] * len(names) if out is None else out, names)
     grads: list[Array | None] = [None] * len(names)
     for i, name in enumerate(names):
@@ -164,10 +165,12 @@ def gradients(
 def each(name: str, values: Any, of: Sequence[str]) -> list[Any]:
     """One value for each of the named arguments."""
     try:
-        result = list(values)
-    except TypeError:
+        result = list(islice(values, len(of) + 1))
+    except Exception:
         result = []
     if len(result) != len(of):
         count = {2: "two", 3: "three"}[len(of)]
-        raise TypeError(f"{name}: expected {count}, for {', '.join(of[:-1])} and {of[-1]}, got {values!r}")
+        raise TypeError(
+            f"{name}: expected {count}, for {', '.join(of[:-1])} and {of[-1]}, got {arguments.shown(values)}"
+        )
     return result

@@ -56,7 +56,7 @@ class _Groups:
         return array
 
     def split(self, array: Array) -> Array:
-        return array.reshape(self._split_shape)
+        return np.asarray(array).reshape(self._split_shape)
 
     def of_channels(self, array: Array | None) -> Array | None:
         """A number for each channel, with the axes of what is split."""

@@ -6,6 +6,8 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from pyln import _arguments as arguments
 from pyln import _core
 from pyln._arguments import Array
@@ -326,7 +328,7 @@ class _InstanceNorm(Layer):
         if out is not None:
             out = arguments.output("out", out, x.shape, x.dtype, arguments.companions(x.dtype))
         given = x if axis == 1 else x[None]
-        place = out if axis == 1 or out is None else out[None]
+        place = out if axis == 1 or out is None else np.asarray(out)[None]
         y, mean, rstd = instance_norm(given, self.weight, self.bias, self.eps, out=place, return_stats=True)
         self._saved = given, mean, rstd, x.shape
         return out if out is not None else y if axis == 1 else y[0]

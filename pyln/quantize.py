@@ -110,7 +110,7 @@ def _quantized(
         arguments.distinct({"out": q}, {"input": x, "weight": norm.weight, "bias": norm.bias})
     if scale is None:
         if zero_point is not None:
-            raise ValueError(f"zero_point: expected None where scale is None, got {zero_point!r}")
+            raise ValueError(f"zero_point: expected None where scale is None, got {arguments.shown(zero_point)}")
         scales, zeros = norm.statistic(), np.empty(norm.stat_shape, np.int32) if q_type == np.uint8 else None
         result: Quantized = q, scales, zeros
     else:

@@ -20,7 +20,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in what a shell runs
 
 # Where everything that tests need is to be there, as in .ci/run, only these reasons are left to skip one.
 NO_SKIPS = "PYLN_NO_SKIPS" in os.environ
-OF_THE_MACHINE = re.compile("needs a free-threaded CPython|needs a browser|pointers have 64 bits")
+OF_THE_MACHINE = re.compile("needs a free-threaded CPython|needs a browser|pointers have 64 bits|needs to mount")
 
 
 def _skipped_is_failed(report: pytest.TestReport | pytest.CollectReport) -> None:

@@ -291,7 +291,7 @@ def test_a_disk_that_is_too_small(folder):
 def test_a_full_disk(folder):
     os.mkdir("small")
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "none", "small"], capture_output=True).returncode:
-        pytest.skip("needs a small disk, which root may mount")
+        pytest.skip("needs to mount a small disk")
     try:
         np.save("long.npy", np.zeros((1000, 100)))
         (folder / "small" / "out.npy").write_text("precious")
