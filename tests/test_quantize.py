@@ -156,3 +156,11 @@ def test_overlaps_are_refused() -> None:
     x = np.ones((4, 5), "f4")
     with pytest.raises(ValueError, match="out: overlaps input"):
         pyln.quantized_layer_norm(x, 5, out=x.view("i1")[:, :5])
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8"])
+def test_rows_without_elements_have_a_scale(dtype, monkeypatch):
+    """Not what happened to be in memory."""
+    monkeypatch.setattr(np, "empty", lambda shape, dtype=float: np.full(shape, 77).astype(dtype))
+    q, scale, zero_point = pyln.quantized_layer_norm(np.zeros((3, 0), "f4"), 0, dtype=dtype)
+    assert q.shape == (3, 0) and (scale == 1).all() and (zero_point is None or (zero_point == 0).all())
