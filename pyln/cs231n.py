@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from pyln import _arguments as arguments
 from pyln._arguments import Array
 from pyln.functional import layer_norm, layer_norm_backward
 
@@ -29,6 +30,9 @@ def layernorm_forward(x: Array, gamma: Array, beta: Array, ln_param: Mapping[str
         out of shape (N, D), and what ``layernorm_backward`` needs.
 
     """
+    gamma = arguments.tensor("gamma", gamma)
+    if not isinstance(ln_param, Mapping):
+        raise TypeError(f"ln_param: expected a mapping, got {type(ln_param).__name__}")
     out, mean, rstd = layer_norm(
         x, gamma.shape, weight=gamma, bias=beta, eps=ln_param.get("eps", 1e-5), return_stats=True
     )
@@ -37,7 +41,10 @@ def layernorm_forward(x: Array, gamma: Array, beta: Array, ln_param: Mapping[str
 
 def layernorm_backward(dout: Array, cache: Cache) -> tuple[Array, Array, Array]:
     """Return (dx, dgamma, dbeta), of shapes (N, D), (D,) and (D,), from the gradient of out and forward's cache."""
+    if not isinstance(cache, tuple) or len(cache) != 4:
+        raise TypeError(f"cache: expected what layernorm_forward returned, got {arguments.shown(cache)}")
     x, mean, rstd, gamma = cache
+    gamma = arguments.tensor("gamma", gamma)
     dx, dgamma, dbeta = layer_norm_backward(dout, x, gamma.shape, mean, rstd, weight=gamma)
     assert dx is not None and dgamma is not None and dbeta is not None
     return dx, dgamma, dbeta
