@@ -24,5 +24,6 @@ def once(name, data):
     fuzz(data.draw, name)
 
 
-atheris.Setup(sys.argv, once.hypothesis.fuzz_one_input)
+# Hypothesis draws nothing from short inputs.
+atheris.Setup([sys.argv[0], "-max_len=4096", "-len_control=0", *sys.argv[1:]], once.hypothesis.fuzz_one_input)
 atheris.Fuzz()
