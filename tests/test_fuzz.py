@@ -572,7 +572,8 @@ def fuzz(draw, name):
     shared = [n for n in arguments if "out" in arguments and n != "out" and _shares(arguments["out"], arguments[n])]
     for n, v in arguments.items():
         assert n == "out" or n in shared or before[n] == memory_of(v), f"{n} has changed"
-    if not shared and not any(n in FLAGS for n in names):
+    huge = any(isinstance(v, np.ndarray) and v.size > 10**6 for v in arguments.values())  # kept, as moments keep them
+    if not shared and not huge:
         copies = {n: None if n == "out" else plain(v) for n, v in arguments.items()}
         if arguments.get("out") is None or (name in PLAIN and "dtype" not in arguments):
             assert outcome(call(function, copies)) == outcome(result), f"not as of plain copies: {names} {arguments}"
