@@ -5,7 +5,7 @@ cimport cython
 from cpython.buffer cimport (
     PyBUF_FORMAT, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer,
 )
-from cpython.exc cimport PyErr_Clear
+from cpython.exc cimport PyErr_CheckSignals, PyErr_Clear
 from cpython.object cimport PyObject
 from cpython.pythread cimport (
     PyThread_acquire_lock, PyThread_allocate_lock, PyThread_free_lock, PyThread_release_lock, PyThread_type_lock,
@@ -14,6 +14,7 @@ from cpython.pythread cimport (
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from libc.float cimport DBL_EPSILON, FLT_EPSILON
 from libc.string cimport memset
+from libc.time cimport time, time_t
 
 from pyln cimport lnorm
 
@@ -25,6 +26,7 @@ from pyln import _threads
 cdef Py_ssize_t GIL_BYTES = 32768
 
 # From this many bytes of input on, threads gain more than they cost: waking one took about 0.1 ms (bench/threads.py).
+# One thread alone takes its work in pieces then, too: between them it sees to signals.
 cdef Py_ssize_t forward_bytes = 1 << 22, backward_bytes = 1 << 21
 
 
@@ -52,9 +54,8 @@ cdef class _Array:
 cdef class _Pieces:
     """The pieces that the C library wants run: each call, on whatever thread, runs those that no other call has taken.
 
-    Ctrl-C may raise anywhere in Python code, also in what waits for the threads, and the C library's pieces live only
-    as long as its call. So the threads are waited for here, by locks that no signal interrupts: once the pieces are
-    closed, none runs or will run.
+    The C library's pieces live only as long as its call, and Ctrl-C may end that early. So the threads are waited for,
+    by locks that no signal interrupts: once the pieces are closed, none runs or will run.
     """
 
     cdef lnorm.lnorm_task task
@@ -77,16 +78,26 @@ cdef class _Pieces:
             PyThread_free_lock(self.busy)
 
     def __call__(self):
-        cdef size_t index, end
         with nogil:
-            while self.take(&index, &end):
-                while index < end:
-                    self.task(self.argument, index)
-                    index += 1
-                self.leave()
+            while self.some():
+                pass
+
+    cdef bint some(self) noexcept nogil:
+        """Run a few pieces; False if none are left."""
+        cdef size_t index, end
+        if not self.take(&index, &end):
+            return False
+        while index < end:
+            self.task(self.argument, index)
+            index += 1
+        self.leave()
+        return True
 
     cdef bint take(self, size_t *index, size_t *end) noexcept nogil:
-        """A few pieces at once, fewer and fewer, so that threads seldom meet at the lock and end together."""
+        """A few pieces at once, fewer and fewer, so that threads seldom meet at the lock and end together.
+
+        Few enough, too, for the calling thread to look up in time for Ctrl-C.
+        """
         PyThread_acquire_lock(self.mutex, WAIT_LOCK)
         cdef size_t left = self.count - self.next
         if left != 0:
@@ -94,7 +105,7 @@ cdef class _Pieces:
                 PyThread_acquire_lock(self.busy, WAIT_LOCK)
             self.running += 1
             index[0] = self.next
-            self.next += (left + 2 * self.threads - 1) // (2 * self.threads)
+            self.next += min((left + 2 * self.threads - 1) // (2 * self.threads), self.count // 64 + 1)
             end[0] = self.next
         PyThread_release_lock(self.mutex)
         return left != 0
@@ -126,25 +137,45 @@ cdef class _Hook:
 
 cdef void run_pieces(void *context, size_t count, lnorm.lnorm_task task, void *argument) noexcept with gil:
     cdef _Hook hook = <_Hook>context
-    cdef _Pieces pieces = None
     if hook.error is not None:
         return
     try:
-        pieces = _Pieces()
-        pieces.task = task
-        pieces.argument = argument
-        pieces.count = count
-        pieces.threads = min(count, _threads.get_num_threads())
-        _threads.run(pieces, pieces.threads)
+        share_out(count, task, argument)
     except BaseException as error:  # Ctrl-C too; it goes on from where the C library was called
         hook.error = error
-    if pieces is not None:
+
+
+cdef int share_out(size_t count, lnorm.lnorm_task task, void *argument) except -1:
+    cdef _Pieces pieces = _Pieces()
+    pieces.task = task
+    pieces.argument = argument
+    pieces.count = count
+    pieces.threads = min(count, _threads.get_num_threads())
+    cdef bint main = _threads.on_main_thread()
+    cdef time_t now = time(NULL)
+    cdef Py_ssize_t helpers, i
+    put, helpers = _threads.helpers(pieces.threads - 1)
+    # From here on no Python code runs, which signals interrupt. And only the main thread takes the GIL until all is
+    # closed: the interpreter, when it ends, ends the others as they take it, and with them the stack with the argument.
+    try:
+        for i in range(helpers):
+            put(pieces)
+        with nogil:
+            while pieces.some():
+                if main and time(NULL) != now:
+                    now = time(NULL)
+                    with gil:
+                        PyErr_CheckSignals()
+            pieces.close()
+    except:
         with nogil:
             pieces.close()
+        raise
+    return 0
 
 
 cdef _Hook hook_for(lnorm.lnorm_problem *problem, Py_ssize_t nbytes, Py_ssize_t from_bytes):
-    if nbytes < from_bytes or _threads.get_num_threads() == 1:
+    if nbytes < from_bytes:
         return None
     cdef _Hook hook = _Hook()
     hook.attach(problem)

@@ -1,27 +1,63 @@
-"""The threads that share the work of one call, from the standard library's pool. The C library starts none."""
+"""The threads that share the work of one call. The C library starts none.
+
+Ctrl-C may raise after any step of Python code; in a pool of the standard library it could leave a lock held. So locks
+and queue here are C's, and the count of threads is never above what there are. The interpreter, when it ends, does not
+wait for them.
+"""
 
 from __future__ import annotations
 
+import _thread
 import os
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from queue import SimpleQueue
 
-_lock = threading.Lock()
-_pool: ThreadPoolExecutor | None = None
+Work = Callable[[], object]
+
+
+class _Pool:
+    """Threads at one queue, where None ends one of them."""
+
+    def __init__(self) -> None:
+        self.queue: SimpleQueue[Work | None] = SimpleQueue()
+        self._lock = threading.Lock()
+        self._size = 0
+
+    def grow(self, size: int) -> int:
+        """Have as many threads, or as many as the system lets us; return how many there are."""
+        with self._lock, suppress(RuntimeError):
+            while self._size < size:
+                _thread.start_new_thread(_work, (self.queue,))
+                self._size += 1
+        return self._size
+
+    def shrink(self, size: int) -> None:
+        with self._lock:
+            while self._size > size:
+                self._size -= 1
+                self.queue.put(None)
+
+
+def _work(queue: SimpleQueue[Work | None]) -> None:
+    while (work := queue.get()) is not None:
+        work()
+        del work
+
+
+_pool = _Pool()
 _num_threads = 0
 
 
-def _forget_pool() -> None:
-    """Drop the pool in a child process after fork: its threads stayed behind in the parent."""
-    global _lock, _pool  # noqa: PLW0603
-    _lock = threading.Lock()
-    _pool = None
+def _renew_pool() -> None:
+    """Leave the pool behind in a child process after fork, as its threads were."""
+    global _pool  # noqa: PLW0603
+    _pool = _Pool()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_pool)
+    os.register_at_fork(after_in_child=_renew_pool)
 
 
 def available_cpus() -> int:
@@ -45,17 +81,14 @@ def set_num_threads(n: int) -> None:
         n is not an integer, or is less than 1.
 
     """
-    global _num_threads, _pool  # noqa: PLW0603
+    global _num_threads  # noqa: PLW0603
     if isinstance(n, bool) or not hasattr(n, "__index__"):
         raise TypeError(f"n: expected an integer, got {type(n).__name__}")
     n = n.__index__()
     if n < 1:
         raise ValueError(f"n: expected at least 1, got {n}")
-    with _lock:
-        if n != _num_threads and _pool is not None:
-            _pool.shutdown(wait=False)
-            _pool = None
-        _num_threads = n
+    _num_threads = n
+    _pool.shrink(n - 1)
 
 
 def get_num_threads() -> int:
@@ -63,21 +96,12 @@ def get_num_threads() -> int:
     return _num_threads or available_cpus()
 
 
-def _helpers() -> ThreadPoolExecutor:
-    global _pool  # noqa: PLW0603
-    with _lock:
-        if _pool is None:
-            _pool = ThreadPoolExecutor(max(1, get_num_threads() - 1), thread_name_prefix="pyln")
-        return _pool
+def helpers(wanted: int) -> tuple[Callable[[Work], None], int]:
+    """Return what has a thread of the pool call something, and how many can do so at a time: `wanted`, or fewer."""
+    pool = _pool
+    return pool.queue.put, min(wanted, pool.grow(wanted))
 
 
-def run(pieces: Callable[[], None], threads: int) -> None:
-    """Call pieces() on this thread, and on the pool's so that there are as many as `threads`: each takes what is left.
-
-    Others may still be at work when this returns, or raises.
-    """
-    # A pool that is being shut down, with the interpreter or by set_num_threads, leaves the work to this thread.
-    with suppress(RuntimeError):
-        for _ in range(threads - 1):
-            _helpers().submit(pieces)
-    pieces()
+def on_main_thread() -> bool:
+    """Whether this is the thread that signals interrupt."""
+    return threading.get_ident() == threading.main_thread().ident

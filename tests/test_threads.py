@@ -41,14 +41,17 @@ def test_the_number_of_threads_changes_no_bit(rows, cols, always_parallel, isa):
 
 def test_pieces_really_run_on_several_threads(always_parallel):
     pyln.set_num_threads(3)
-    names, barrier = set(), threading.Barrier(3, timeout=30)
+    idents, barrier = set(), threading.Barrier(3, timeout=30)
 
     def pieces():
-        names.add(threading.current_thread().name)
+        idents.add(threading.get_ident())
         barrier.wait()
 
-    _threads.run(pieces, 3)
-    assert len(names) == 3
+    put, count = _threads.helpers(2)
+    for _ in range(count):
+        put(pieces)
+    pieces()
+    assert len(idents) == 3
 
 
 def test_several_callers_at_once(always_parallel):
@@ -65,21 +68,6 @@ def test_several_callers_at_once(always_parallel):
     for caller in callers:
         caller.join(60)
     assert all(g == [expected] * 10 for g in got)
-
-
-def test_an_error_on_the_calling_thread_is_raised(always_parallel):
-    pyln.set_num_threads(3)
-    caller = threading.current_thread()
-
-    def pieces():
-        if threading.current_thread() is caller:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        _threads.run(pieces, 3)
-    done = []
-    _threads.run(lambda: done.append(1), 1)
-    assert done == [1]
 
 
 def run_script(script, **options):
@@ -129,25 +117,50 @@ print("went on")
     assert run.stdout.strip() == "went on", (run.returncode, run.stderr)
 
 
-def test_ctrl_c_while_the_work_is_handed_out(always_parallel, monkeypatch):
-    pyln.set_num_threads(2)
-    pool = _threads._helpers()
+def test_ctrl_c_at_any_moment_leaves_no_lock_held():
+    script = """
+import random, signal, numpy as np, pyln
+from pyln import _core
+_core.set_thread_bytes(0, 0)
+x = np.random.default_rng(0).standard_normal((100, 200))
+expected = pyln.layer_norm(x, 200).tobytes()
+signal.signal(signal.SIGALRM, signal.default_int_handler)
+random.seed(1)
+interrupted = 0
+for i in range(8000):
+    try:
+        signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-6, 2e-4))
+        while True:
+            pyln.set_num_threads(2 + i % 3)
+            pyln.layer_norm(x, 200)
+    except KeyboardInterrupt:
+        interrupted += 1
+assert interrupted == 8000 and pyln.layer_norm(x, 200).tobytes() == expected
+"""
+    run = run_script(script)
+    assert run.returncode == 0, run.stderr
 
-    class Interrupted:
-        def submit(self, work):
-            pool.submit(work)
-            raise KeyboardInterrupt
+
+def test_what_fails_while_the_work_is_handed_out_is_raised(always_parallel, monkeypatch):
+    """Not before all pieces have ended: what has them may be written again."""
+    pyln.set_num_threads(2)
+    put, _ = _threads.helpers(1)
+
+    def fail(work):
+        put(work)
+        raise MemoryError("planted")
 
     x = np.random.default_rng(0).standard_normal((20, 20_000))
     y = np.empty_like(x)
     expected = pyln.layer_norm(x, 20_000)
     for _ in range(20):
-        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            patch.setattr(_threads, "_helpers", Interrupted)
+        with monkeypatch.context() as patch, pytest.raises(MemoryError, match="planted"):
+            patch.setattr(_threads, "helpers", lambda wanted: (fail, wanted))
             pyln.layer_norm(x, 20_000, out=y)
         y.fill(MARK)
-        pool.submit(int).result(60)
-        assert (y == MARK).all()
+        reached = threading.Event()
+        put(reached.set)
+        assert reached.wait(60) and (y == MARK).all()
     np.testing.assert_array_equal(pyln.layer_norm(x, 20_000), expected)
 
 
