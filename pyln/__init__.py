@@ -12,7 +12,7 @@ __path__ = __import__("pkgutil").extend_path(__path__, __name__)
 try:
     from pyln import _core
 except ImportError as error:
-    raise ImportError("pyln's compiled part is missing or cannot be loaded; run `pip install .` first") from error
+    raise ImportError(f"pyln's compiled part is missing (run `pip install .`) or cannot be loaded: {error}") from error
 
 from pyln import cs231n
 from pyln._isa import available_isas, isa, use_isa

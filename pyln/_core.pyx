@@ -105,7 +105,7 @@ cdef class _Pieces:
                 PyThread_acquire_lock(self.busy, WAIT_LOCK)
             self.running += 1
             index[0] = self.next
-            self.next += min((left + 2 * self.threads - 1) // (2 * self.threads), self.count // 64 + 1)
+            self.next += min((left + 2 * self.threads - 1) // (2 * self.threads), self.count // 1024 + 1)
             end[0] = self.next
         PyThread_release_lock(self.mutex)
         return left != 0

@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -41,3 +42,11 @@ def offline() -> list[str]:
     command = ["unshare", "--map-root-user", "--net"]
     works = shutil.which("unshare") and not subprocess.run([*command, "true"], capture_output=True).returncode
     return command if works else []
+
+
+def run_script(script: str, *arguments: str, timeout: float = 120) -> str:
+    """Run Python code in a process of its own, which must end well and in time, and return what it printed."""
+    command = [sys.executable, "-c", script, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
+    assert done.returncode == 0, f"status {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done.stdout

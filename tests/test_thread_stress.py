@@ -1,4 +1,4 @@
-"""Many Python threads at once on the same arrays: shared inputs and weights, outputs that are parts of shared arrays.
+"""Up to 100 Python threads at once on the same arrays: shared inputs and weights, outputs that are parts of shared arrays.
 
 Instruction sets and the number of threads of a call change under them, and no bit may. On a free-threaded CPython
 nothing else keeps the threads apart.
@@ -15,9 +15,7 @@ import pytest
 import pyln
 from pyln import _core, _isa, _threads
 
-CALLERS = 8
 SECONDS = 4
-ROWS = 48  # of each caller, in the shared outputs
 
 
 def calls(x, dy, weight, bias, statistics, out):
@@ -30,15 +28,16 @@ def calls(x, dy, weight, bias, statistics, out):
     pyln.add_layer_norm(x, dy, cols, weight, out=(total, np.empty_like(x)))
 
 
-@pytest.mark.parametrize("cols", [96, 4096])  # as one piece under the GIL, and without it
-def test_callers_share_arrays(cols, threads):
+# Each with so many rows of the shared outputs: as one piece under the GIL, and without it.
+@pytest.mark.parametrize(("number", "rows", "cols"), [(8, 48, 96), (8, 48, 4096), (100, 20, 2048)])
+def test_callers_share_arrays(number, rows, cols, threads):
     rng = np.random.default_rng(cols)
-    x, dy = rng.standard_normal((2, ROWS * CALLERS, cols), dtype=np.float32)
+    x, dy = rng.standard_normal((2, rows * number, cols), dtype=np.float32)
     weight, bias = rng.standard_normal((2, cols), dtype=np.float32)
     _, mean, rstd = pyln.layer_norm(x, cols, weight, bias, return_stats=True)
-    parts = [slice(i * ROWS, (i + 1) * ROWS) for i in range(CALLERS)]
+    parts = [slice(i * rows, (i + 1) * rows) for i in range(number)]
     layer = pyln.LayerNorm(cols)
-    layer_y = layer(x[:ROWS])
+    layer_y = layer(x[:rows])
 
     def run(part, out):
         calls(x[part], dy[part], weight, bias, (mean[part], rstd[part]), [o[part] for o in out])
@@ -47,7 +46,7 @@ def test_callers_share_arrays(cols, threads):
     for part in parts:
         run(part, expected)
     got = np.empty_like(expected)
-    rounds, errors, start, stop = [0] * CALLERS, [], threading.Barrier(CALLERS + 1, timeout=60), threading.Event()
+    rounds, errors, start, stop = [0] * number, [], threading.Barrier(number + 1, timeout=60), threading.Event()
 
     def caller(i):
         part = parts[i]
@@ -60,7 +59,7 @@ def test_callers_share_arrays(cols, threads):
                 for o, e in zip(got, expected, strict=True):
                     if o[part].tobytes() != e[part].tobytes():
                         raise AssertionError(f"caller {i}: other bits, in round {rounds[i]}")
-                if layer(x[:ROWS]).tobytes() != layer_y.tobytes():
+                if layer(x[:rows]).tobytes() != layer_y.tobytes():
                     raise AssertionError(f"caller {i}: the shared layer gave other bits")
                 rounds[i] += 1
         except BaseException as error:
@@ -69,7 +68,7 @@ def test_callers_share_arrays(cols, threads):
 
     before = _core.set_thread_bytes(0, 0)
     isa = pyln.isa()
-    callers = [threading.Thread(target=caller, args=(i,)) for i in range(CALLERS)]
+    callers = [threading.Thread(target=caller, args=(i,)) for i in range(number)]
     changes = 0
     try:
         for thread in callers:
