@@ -80,6 +80,9 @@ def calls(x, dy):
     y, mean, rstd = pyln.group_norm(x, 2, channel, channel, return_stats=True)
     yield pyln.group_norm_backward(dy, x, 2, mean, rstd, channel)
     yield pyln.quantized_rms_norm(x, w, row)[:2]
+    layer = pyln.LayerNorm(w, dtype=x.dtype)
+    y = layer(x)
+    yield y, layer.backward(dy)
     moments = pyln.moments(x, (1, 2))
     yield pyln.apply_grad_moments(dy, x, moments, pyln.grad_moments(dy, x, moments, axis=(1, 2)), axis=(1, 2))
     for wrong in (lambda: pyln.layer_norm(x, w + 1), lambda: pyln.rms_norm(x, "w"), lambda: pyln.layer_norm(x, w, own[..., 0])):
@@ -109,7 +112,7 @@ used = int(open("/proc/self/statm").read().split()[0]) * page
 outcomes = []
 for n in range(60):
     pyln.set_num_threads(2 + n % 3)
-    resource.setrlimit(resource.RLIMIT_AS, (used + (n << 18), resource.RLIM_INFINITY))
+    resource.setrlimit(resource.RLIMIT_AS, (used + (n << 16), resource.RLIM_INFINITY))
     try:
         for result in calls(x, dy):
             pass
