@@ -172,7 +172,8 @@ typedef enum lnorm_type {
 
 /** A flag of forward: xhat is rounded to x's type before gamma multiplies it, and the product and the sum with beta are
  * each rounded to y's type, instead of one rounding at the end. It is the order of Llama's norm, and of ONNX's
- * stash_type 1. (Gemma's is the default, with LNORM_GAMMA_PLUS_ONE.) Backward takes no notice of it. */
+ * stash_type 1. (Gemma's is the default, with LNORM_GAMMA_PLUS_ONE.) Where y has 8 bits, the product is rounded to
+ * x's type and the sum is not, before it is quantized. Backward takes no notice of the flag. */
 #define LNORM_ROUND_STEPS 2u
 
 /** A flag of backward: what is computed for dgamma and dbeta is added to what they hold. */

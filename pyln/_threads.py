@@ -14,6 +14,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from queue import SimpleQueue
 
+from pyln import _arguments as arguments
+
 Work = Callable[[], object]
 
 
@@ -82,9 +84,7 @@ def set_num_threads(n: int) -> None:
 
     """
     global _num_threads  # noqa: PLW0603
-    if isinstance(n, bool) or not hasattr(n, "__index__"):
-        raise TypeError(f"n: expected an integer, got {type(n).__name__}")
-    n = n.__index__()
+    n = arguments.integer("n", n)
     if n < 1:
         raise ValueError(f"n: expected at least 1, got {n}")
     _num_threads = n

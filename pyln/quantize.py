@@ -111,9 +111,7 @@ def _quantized(
     if scale is None:
         if zero_point is not None:
             raise ValueError(f"zero_point: expected None where scale is None, got {arguments.shown(zero_point)}")
-        # The library writes none for rows without elements.
-        scales = np.ones(norm.stat_shape, norm.real)
-        zeros = np.zeros(norm.stat_shape, np.int32) if q_type == np.uint8 else None
+        scales, zeros = norm.statistic(), np.empty(norm.stat_shape, np.int32) if q_type == np.uint8 else None
         result: Quantized = q, scales, zeros
     else:
         given_scale = arguments.scale(scale, norm.real)
