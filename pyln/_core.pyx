@@ -26,8 +26,10 @@ from pyln import _threads
 cdef Py_ssize_t GIL_BYTES = 32768
 
 # From this many bytes of input on, threads gain more than they cost: waking one took about 0.1 ms (bench/threads.py).
-# One thread alone takes its work in pieces then, too: between them it sees to signals.
 cdef Py_ssize_t forward_bytes = 1 << 22, backward_bytes = 1 << 21
+
+# From this many on, which take about 0.1 s, one thread alone works in pieces too: between them it sees to signals.
+cdef Py_ssize_t LONG_BYTES = 1 << 28
 
 
 cdef class _Array:
@@ -175,7 +177,7 @@ cdef int share_out(size_t count, lnorm.lnorm_task task, void *argument) except -
 
 
 cdef _Hook hook_for(lnorm.lnorm_problem *problem, Py_ssize_t nbytes, Py_ssize_t from_bytes):
-    if nbytes < from_bytes:
+    if nbytes < from_bytes or (nbytes < LONG_BYTES and _threads.get_num_threads() == 1):
         return None
     cdef _Hook hook = _Hook()
     hook.attach(problem)

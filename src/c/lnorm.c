@@ -5,8 +5,11 @@
 #include "kernels.h"
 #include "lnorm.h"
 
-/* Rows of one piece of the work: about this many bytes, so that a hook has something to share out. */
-#define PIECE_BYTES ((size_t)65536)
+/* Bytes of one piece of the work: so few that a hook has something to share out, and where there is much of that, so
+ * many that what each piece costs does not show. */
+#define LEAST_PIECE_BYTES ((size_t)1 << 16)
+#define MOST_PIECE_BYTES ((size_t)1 << 20)
+#define PIECES ((size_t)256)
 
 /* Shorter ones are repeated in a buffer, so that there are whole vectors to work on. */
 #define SHORTEST_PLAIN_RUN ((size_t)16)
@@ -490,7 +493,8 @@ static void for_rows(const struct hook *hook, struct row_work *work, size_t row_
         work->run(work, 0, work->rows);
         return;
     }
-    const size_t fitting = PIECE_BYTES / row_bytes;
+    const size_t most = smaller(work->rows / PIECES * row_bytes, MOST_PIECE_BYTES);
+    const size_t fitting = (most > LEAST_PIECE_BYTES ? most : LEAST_PIECE_BYTES) / row_bytes;
     work->rows_per_piece = fitting > 1 ? fitting : 1;
     for_each(hook, pieces(work->rows, work->rows_per_piece), row_piece, work);
 }
