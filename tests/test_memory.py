@@ -100,8 +100,9 @@ def bits(results):
 """
 
 
-def test_memory_runs_out():
+def test_memory_runs_out(monkeypatch):
     """At each of many limits of the address space: MemoryError or right results; then it works as before."""
+    monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", "65536")  # glibc keeps less of what was freed
     script = """
 _core.set_thread_bytes(0, 0)
 pyln.set_num_threads(2)
@@ -110,9 +111,9 @@ expected = bits(calls(x, dy))
 page = resource.getpagesize()
 used = int(open("/proc/self/statm").read().split()[0]) * page
 outcomes = []
-for n in range(60):
+for n, more in enumerate([*range(0, 60 << 17, 1 << 17), 1 << 30]):
     pyln.set_num_threads(2 + n % 3)
-    resource.setrlimit(resource.RLIMIT_AS, (used + (n << 16), resource.RLIM_INFINITY))
+    resource.setrlimit(resource.RLIMIT_AS, (used + more, resource.RLIM_INFINITY))
     try:
         for result in calls(x, dy):
             pass
@@ -122,10 +123,10 @@ for n in range(60):
     finally:
         resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY,) * 2)
 assert bits(calls(x, dy)) == expected
-print(len(set(outcomes)), outcomes.count(False))
+print(outcomes[-1], outcomes.count(False))
 """
-    both, refused = run_script(CALLS + script, timeout=300).split()
-    assert both == "2" and int(refused) > 3
+    succeeded, refused = run_script(CALLS + script, timeout=300).split()
+    assert succeeded == "True" and int(refused) > 3
 
 
 def test_each_allocation_fails_in_turn():
