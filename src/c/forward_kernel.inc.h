@@ -45,7 +45,10 @@ static NOINLINE REAL TYPED(careful_moments)(struct REALED(moments) * m, struct R
         may_move = 0;
         row.centre = m->mean[0];
     }
-    if (m->rstd[0] == 0 && row.has_mean && eps > 0) { /* equal elements, so large that the scaled eps is 0 */
+    REAL var[LANES];
+    vec_store(var, s->var);
+    const int keeps_eps = eps * row.scale * row.scale / row.scale / row.scale == eps;
+    if (row.has_mean && !(var[0] > 0) && !keeps_eps) { /* equal elements, so large that the scaled eps vanishes */
         s->mean = vec_div(s->mean, vec_set1(row.scale));
         row.scale = 1;
         REALED(finish_statistics)(m, s, eps);

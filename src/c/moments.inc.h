@@ -208,16 +208,19 @@ static KERNEL_INLINE struct REALED(statistics)
         for (size_t k = 0; k < LNORM_MOMENTS; k++) {
             part[k][lane] = from[k];
         }
-        const REAL up = 1 / part[4][lane];
-        REAL down = part[2][lane] == 0 && part[3][lane] == 0 && up <= REAL_MAX ? up : 1;
+        if (part[2][lane] == 0 && part[3][lane] == 0) {
+            part[0][lane] /= part[4][lane];
+            part[1][lane] /= part[4][lane];
+            part[4][lane] = 1;
+        }
+        REAL down = 1;
         while (eps * (part[4][lane] * down) * (part[4][lane] * down) > REAL_MAX) {
             down /= 2;
         }
         part[0][lane] *= down;
         part[1][lane] *= down;
-        const REAL square = down <= 1 ? down * down : 1; /* above 1, both are 0 */
-        part[2][lane] *= square;
-        part[3][lane] *= square;
+        part[2][lane] *= down * down;
+        part[3][lane] *= down * down;
         part[4][lane] *= down;
     }
     vec_store(scale, vec_load(part[4]));

@@ -167,6 +167,13 @@ static NOINLINE void TYPED(mend_products)(struct REALED(product_means) * means, 
     means->scale[lane] = one.scale[0];
 }
 
+static KERNEL_INLINE struct REALED(source)
+    TYPED(staged_gamma)(struct TYPED(backward_stage) * stage, const struct lnorm_backward_args *args, size_t row)
+{
+    const struct lnorm_params *const params = &args->params;
+    return *REALED(parameter_of)(&stage->gamma, params->gamma, params, params->plus_one, args->cols, row / args->inner);
+}
+
 static void TYPED(grad_moments)(const struct lnorm_backward_args *args, void *grad_moments, size_t first_row,
                                 size_t end_row)
 {
@@ -185,11 +192,9 @@ static void TYPED(grad_moments)(const struct lnorm_backward_args *args, void *gr
         REALED(moments_of_given)(&m, args->given_moments, first, rows, (REAL)args->eps, scale);
         for (size_t r = 0; r < rows; r++) {
             const size_t row = first + r;
-            sources[r] =
-                (struct REALED(sources)){.x = REALED(row_source)(&args->x, row, inner, stage.x),
-                                         .dy = REALED(row_source)(&args->dy, row, inner, stage.dy),
-                                         .gamma = *REALED(parameter_of)(&stage.gamma, args->params.gamma, &args->params,
-                                                                        args->params.plus_one, cols, row / inner)};
+            sources[r] = (struct REALED(sources)){.x = REALED(row_source)(&args->x, row, inner, stage.x),
+                                                  .dy = REALED(row_source)(&args->dy, row, inner, stage.dy),
+                                                  .gamma = TYPED(staged_gamma)(&stage, args, row)};
             lanes[r] = (struct TYPED(row)){.cols = cols,
                                            .centre = m.mean[r] / scale[r],
                                            .has_gamma = args->params.gamma != NULL,
@@ -202,6 +207,7 @@ static void TYPED(grad_moments)(const struct lnorm_backward_args *args, void *gr
             const REAL rstd = m.rstd[r] * scale[r];
             REAL *const to = (REAL *)grad_moments + (first + r) * LNORM_GRAD_MOMENTS;
             if (means.in_range[r] == 0) {
+                sources[r].gamma = TYPED(staged_gamma)(&stage, args, first + r); /* by now another row's, perhaps */
                 TYPED(mend_products)(&means, r, &sums.sample, lanes[r], rstd);
             }
             const REAL scaled_rstd = rstd / means.scale[r];

@@ -114,7 +114,8 @@ static struct REALED(two_part) mean_of(struct REALED(two_part) sum, size_t cols)
     return REALED(mean_of_total)(all.sum, all.lost, cols);
 }
 
-static void statistics_of(struct REALED(moments) * m, const struct row *row, float eps)
+/* Returns the variance of scale * row. */
+static float statistics_of(struct REALED(moments) * m, const struct row *row, float eps)
 {
     struct sums waiting[LEVELS];
     sum_lanes(waiting, row);
@@ -122,6 +123,7 @@ static void statistics_of(struct REALED(moments) * m, const struct row *row, flo
     const struct REALED(statistics) s =
         REALED(statistics_from)(mean_of(all->of[SQUARE], row->cols), mean_of(all->of[C], row->cols), row->centre);
     REALED(finish_statistics)(m, &s, eps);
+    return s.var;
 }
 
 static float guess_mean(const struct row *row)
@@ -175,7 +177,7 @@ static void find_statistics(struct REALED(moments) * m, struct row *row, float e
     int moved = 0;
     row->centre = guess_mean(row);
     for (int first = 1;; first = 0) {
-        statistics_of(m, row, scaled_eps);
+        const float var = statistics_of(m, row, scaled_eps);
         if (first && m->verdict[0] == (float)OUT_OF_RANGE) {
             row->scale = choose_scale(row, eps);
             row->centre = guess_mean(row);
@@ -183,7 +185,7 @@ static void find_statistics(struct REALED(moments) * m, struct row *row, float e
         } else if (!moved && m->verdict[0] == (float)OFF_CENTRE) {
             row->centre = m->mean[0];
             moved = 1;
-        } else if (m->rstd[0] == 0 && scaled_eps < eps) { /* equal elements, so large that the scaled eps is 0 */
+        } else if (!(var > 0) && scaled_eps / row->scale / row->scale != eps) { /* as there, of equal elements */
             row->centre = m->mean[0] / row->scale;
             row->scale = 1;
             scaled_eps = eps;
