@@ -771,6 +771,33 @@ static void test_equal_numbers(lnorm_type type)
     }
 }
 
+/* The gradient's moments of a row of equal numbers, which is summed again after the others, with its own gamma. */
+static void test_gamma_of_equal_numbers(lnorm_type type)
+{
+    enum { ROWS = 3, COLS = 2 };
+    const size_t size = type_size(type);
+    uint64_t x[ROWS * COLS], dy[ROWS * COLS], gamma[ROWS * COLS], moments[ROWS * LNORM_MOMENTS];
+    uint64_t together[ROWS * LNORM_GRAD_MOMENTS], alone[LNORM_GRAD_MOMENTS];
+    lnorm_problem problem = LNORM_PROBLEM_INIT;
+    problem.x_type = (int32_t)type;
+    problem.flags = LNORM_GAMMA_PLUS_ONE;
+    problem.outer = problem.param_rows = ROWS;
+    problem.norm = COLS;
+    problem.eps = 1;
+    for (size_t i = 0; i < ROWS * COLS; i++) {
+        set_value(type, x, i, 5);
+        set_value(type, dy, i, 0.5);
+        set_value(type, gamma, i, (double)i);
+    }
+    CHECK(lnorm_moments(&problem, x, moments) == LNORM_OK);
+    CHECK(lnorm_grad_moments(&problem, dy, x, moments, gamma, together) == LNORM_OK);
+    problem.outer = problem.param_rows = 1;
+    for (size_t row = 0; row < ROWS; row++) {
+        CHECK(lnorm_grad_moments(&problem, dy, x, moments, (char *)gamma + row * COLS * size, alone) == LNORM_OK);
+        CHECK(memcmp(alone, (char *)together + row * LNORM_GRAD_MOMENTS * size, LNORM_GRAD_MOMENTS * size) == 0);
+    }
+}
+
 static void test_texts(void)
 {
     char version[50];
@@ -836,6 +863,7 @@ int main(void)
             test_one_column(type);
             test_values(type);
             test_equal_numbers(type);
+            test_gamma_of_equal_numbers(type);
         }
     }
     free(pool);
