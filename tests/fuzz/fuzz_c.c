@@ -732,7 +732,8 @@ static void judge_overlaps(void)
             }
             const bool both = tensors_of() & SET(k) && tensors_of() & SET(j), inside = same_places(&t[k], &t[j]);
             if (!(both && inside && now.inputs & SET(k))) {
-                const bool columns = both && t[k].stride == t[j].stride && !now.strange && t[k].outer > 1;
+                const bool alike = t[k].size == t[j].size && t[k].stride == t[j].stride;
+                const bool columns = both && alike && !now.strange && t[k].outer > 1;
                 refuse(&now.may, !columns, LNORM_ERROR_OVERLAP);
                 bool hits = false;
                 FOR_ELEMENTS(&t[k])

@@ -97,7 +97,7 @@ static real beta_at(size_t o, size_t n)
 
 typedef struct row {
     size_t o, i, r, count;
-    real mean, var, rstd, g_mean, gx_mean, gx_size, g_spread, g_most, xhat_most; /* g: of dy * gamma */
+    real mean, var, rstd, g_mean, gx_mean, gx_size, g_spread, g_most, dy_most, xhat_most; /* g: of dy * gamma */
 } row;
 
 static real xs[MOST_ELEMENTS], gs[MOST_ELEMENTS];
@@ -161,9 +161,11 @@ static void load_row_of_y(row *of)
 static void load_gradient(row *of)
 {
     const bool from_y = now.operation == FROM_Y; /* whose xhat may have any mean */
-    of->gx_mean = of->gx_size = of->g_spread = of->g_most = 0.0L;
+    of->gx_mean = of->gx_size = of->g_spread = of->g_most = of->dy_most = 0.0L;
     for (size_t n = 0; n < of->count; n++) {
-        gs[n] = input_at(DY, of->o, n, of->i) * gamma_at(of->o, n);
+        const real dy = input_at(DY, of->o, n, of->i);
+        of->dy_most = fmaxl(of->dy_most, fabsl(dy));
+        gs[n] = dy * gamma_at(of->o, n);
     }
     of->g_mean = is_rms() ? 0.0L : mean_of(gs, of->count, 0.0L);
     for (size_t n = 0; n < of->count; n++) {
@@ -182,7 +184,8 @@ static void load_gradient(row *of)
 static bool is_moderate(const row *of)
 {
     const real far = now.real == LNORM_F64 ? 0x1p200L : 0x1p30L;
-    return of->rstd > 1.0L / far && of->rstd < far && of->g_most < far;
+    return of->rstd > 1.0L / far && of->rstd < far && of->dy_most < far &&
+           (of->g_most == 0.0L || (of->g_most > 1.0L / far && of->g_most < far));
 }
 
 static int source_of(void)
@@ -219,9 +222,20 @@ static void set_statistics(void)
             }
         }
     }
+    lnorm_problem p = now.problem;
+    p.eps = random & 1 ? 0.0 : p.eps; /* moments may be taken without it */
+    const bool some = now.rows != 0 && p.norm != 0;
+    if (some && now.inputs & SET(MOMENTS) && lnorm_moments(&p, pointer(X), pointer(MOMENTS)) != LNORM_OK) {
+        fail("moments of an input", X);
+    }
+    if (some && now.inputs & SET(GRAD_MOMENTS) &&
+        lnorm_grad_moments(&now.problem, pointer(DY), pointer(X), pointer(MOMENTS), pointer(GAMMA),
+                           pointer(GRAD_MOMENTS)) != LNORM_OK) {
+        fail("moments of a gradient", DY);
+    }
     FOR_ROWS(of)
     {
-        if (now.inputs & (SET(RSTD) | SET(MOMENTS))) {
+        if (now.inputs & SET(RSTD)) {
             load_row(&of, now.operation == FROM_Y ? Y : source_of());
         }
         if (has(MEAN) && now.inputs & SET(MEAN)) {
@@ -229,20 +243,6 @@ static void set_statistics(void)
         }
         if (has(RSTD) && now.inputs & SET(RSTD)) {
             set_number(RSTD, of.r, 0, of.rstd);
-        }
-        if (has(MOMENTS) && now.inputs & SET(MOMENTS)) {
-            int exponent = 0; /* as lnorm_moments() does where squares leave the range */
-            (void)frexpl(fmaxl(fabsl(of.mean), sqrtl(of.var)), &exponent);
-            const real scale = abs(exponent) < 40 ? 1.0L : ldexpl(1.0L, -exponent);
-            set_pair(MOMENTS, of.r, 0, of.mean * scale);
-            set_pair(MOMENTS, of.r, 2, of.var * scale * scale);
-            set_number(MOMENTS, of.r, 4, scale);
-        }
-        if (has(GRAD_MOMENTS) && now.inputs & SET(GRAD_MOMENTS)) {
-            load_gradient(&of);
-            set_pair(GRAD_MOMENTS, of.r, 0, of.g_mean);
-            set_number(GRAD_MOMENTS, of.r, 2, 0.0L);
-            set_number(GRAD_MOMENTS, of.r, 3, of.gx_mean);
         }
     }
 }
