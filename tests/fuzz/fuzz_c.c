@@ -611,8 +611,8 @@ static bool judge_sizes(void)
     const lnorm_problem *const p = &now.problem;
     const double largest = (double)PTRDIFF_MAX;
     const double outer = (double)p->outer, inner = (double)or_else(p->inner, 1), rows = times(outer, inner);
-    const double elements = times(rows, (double)p->norm);
-    bool fits = rows <= (double)MOST_ELEMENTS && elements <= (double)MOST_ELEMENTS && (size_t)p->norm <= MOST_ELEMENTS;
+    const double norm = is_merge() ? (double)now.arguments[A].norm : (double)p->norm, elements = times(rows, norm);
+    bool fits = rows <= (double)MOST_ELEMENTS && elements <= (double)MOST_ELEMENTS && norm <= (double)MOST_ELEMENTS;
     refuse(&now.must, rows > 1.01 * largest, LNORM_ERROR_SIZE);
     for (int i = 0; i < EVERY_ARGUMENT; i++) {
         const tensor *const t = &now.arguments[i];
