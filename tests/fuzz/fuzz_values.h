@@ -195,18 +195,12 @@ static int source_of(void)
 
 /* ---- Statistics that are given: those of the rows ---- */
 
-static void set_number(int argument, size_t r, size_t n, real value)
-{
-    const tensor *const t = &now.arguments[argument];
-    set_value(now.real, argument == MEAN || argument == RSTD ? element(t, 0, r, 0) : element(t, r, n, 0), 0,
-              (double)value);
-}
-
 static void set_pair(int argument, size_t r, size_t n, real value)
 {
-    const real high = (real)(now.real == LNORM_F64 ? (double)value : (double)(float)value);
-    set_number(argument, r, n, high);
-    set_number(argument, r, n + 1, value - high);
+    const tensor *const t = &now.arguments[argument];
+    set_value(now.real, element(t, r, n, 0), 0, (double)value);
+    const real high = (real)get_value(now.real, element(t, r, n, 0), 0);
+    set_value(now.real, element(t, r, n + 1, 0), 0, (double)(value - high));
 }
 
 static void set_statistics(void)
@@ -239,10 +233,10 @@ static void set_statistics(void)
             load_row(&of, now.operation == FROM_Y ? Y : source_of());
         }
         if (has(MEAN) && now.inputs & SET(MEAN)) {
-            set_number(MEAN, of.r, 0, of.mean);
+            set_value(now.real, element(&now.arguments[MEAN], 0, of.r, 0), 0, (double)of.mean);
         }
         if (has(RSTD) && now.inputs & SET(RSTD)) {
-            set_number(RSTD, of.r, 0, of.rstd);
+            set_value(now.real, element(&now.arguments[RSTD], 0, of.r, 0), 0, (double)of.rstd);
         }
     }
 }
@@ -489,42 +483,19 @@ static void check_merged(void)
 /* After a call that was accepted; `own` where given statistics are those of the rows. */
 static void check_values(bool own)
 {
-    if (LDBL_MANT_DIG < 64 && now.real == LNORM_F64) { /* nothing to compare with */
+    const unsigned given = STATS | SET(MOMENTS) | SET(GRAD_MOMENTS) | SET(A) | SET(B);
+    if ((now.inputs & given && !own) || (LDBL_MANT_DIG < 64 && now.real == LNORM_F64)) { /* nothing to compare with */
         return;
     }
-    switch (now.operation) {
-    case FLAT_FORWARD:
-    case FORWARD:
-    case ADD_FORWARD:
-    case QUANTIZED:
-        check_forward();
-        break;
-    case GET_MOMENTS:
+    if (is_merge()) {
+        check_merged();
+    } else if (now.operation == GET_MOMENTS) {
         check_moments();
-        break;
-    case APPLY_MOMENTS:
-        if (own) {
-            check_forward();
-        }
-        break;
-    case GET_GRAD_MOMENTS:
-        if (own) {
-            check_grad_moments();
-        }
-        break;
-    case MERGE_MOMENTS:
-    case MERGE_GRAD_MOMENTS:
-        if (own) {
-            check_merged();
-        }
-        break;
-    case BACKWARD_WORKSPACE:
-    case FLAT_WORKSPACE:
-        break;
-    default:
-        if (own) {
-            check_backward();
-        }
-        break;
+    } else if (now.operation == GET_GRAD_MOMENTS) {
+        check_grad_moments();
+    } else if (now.outputs & SET(Y)) {
+        check_forward();
+    } else if (now.outputs & SET(DX)) {
+        check_backward();
     }
 }
