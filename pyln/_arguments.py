@@ -177,7 +177,7 @@ def _consecutive(ndim: int, axis: int | Sequence[int]) -> tuple[int, int]:
     given = _integers("axis", axis)
     for a in given:
         if not -ndim <= a < ndim:
-            raise ValueError(f"axis: {a} is out of range for an input of {ndim} dimensions")
+            raise ValueError(f"axis: {shown(a)} is out of range for an input of {ndim} dimensions")
     axes = sorted(a % ndim for a in given)
     if axes != list(range(axes[0], axes[0] + len(axes))):
         raise ValueError(f"axis: expected consecutive axes, each once, got {shown(axis)}; transpose the input first")

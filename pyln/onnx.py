@@ -129,7 +129,7 @@ class SkipSimplifiedLayerNormalization(OpRun):
 
 def _normalized_shape(axis: int, x: Array) -> arguments.Shape:
     if not -x.ndim <= axis < x.ndim:
-        raise ValueError(f"axis: {axis} is out of range for an input of {x.ndim} dimensions")
+        raise ValueError(f"axis: {arguments.shown(axis)} is out of range for an input of {x.ndim} dimensions")
     shape: arguments.Shape = x.shape[axis % x.ndim :]
     return shape
 

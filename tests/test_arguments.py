@@ -80,6 +80,7 @@ FORWARD = [
     (dict(eps=None), TypeError, "eps: expected a number, got None"),
     # axes
     (dict(normalized_shape=None, axis=2), ValueError, "axis: 2 is out of range for an input of 2 dimensions"),
+    (dict(normalized_shape=None, axis=10**5000), ValueError, "axis: <int> is out of range"),
     (dict(normalized_shape=None, axis=-3), ValueError, "axis: -3 is out of range"),
     (dict(normalized_shape=None, axis=(0, 0)), ValueError, "axis: expected consecutive axes, each once"),
     (dict(normalized_shape=None, axis=(1, -1)), ValueError, "axis: expected consecutive axes, each once"),
