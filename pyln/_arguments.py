@@ -357,12 +357,10 @@ def _elements_overlap(array: Array) -> bool:
     return False
 
 
-def distinct(outputs: dict[str, Array | None], inputs: dict[str, Array | None], in_place: Sequence[str] = ()) -> None:
+def distinct(outputs: dict[str, Array], inputs: dict[str, Array | None], in_place: Sequence[str] = ()) -> None:
     """Refuse an output that shares memory with another argument, unless it is one of in_place and the same array."""
     written: dict[str, Array] = {}
     for name, out in outputs.items():
-        if out is None:
-            continue
         out = np.asarray(out)
         for other_name, other in (*inputs.items(), *written.items()):
             if other is None or not _share_memory(out, other):

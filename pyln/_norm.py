@@ -154,8 +154,9 @@ def gradients(
             raise ValueError(f"{place}: accumulate adds to what it holds, but it is not given")
         else:
             grads[i] = arguments.output(place, given[i], shapes[i], arguments.arithmetic_type(x.dtype))
+    own = [name for name, o in zip(names, given, strict=True) if o is not None]
     arguments.distinct(
-        {f"out (grad_{name})": grad for name, grad, o in zip(names, grads, given, strict=True) if o is not None},
+        {f"out (grad_{name})": g for name, g in zip(names, grads, strict=True) if name in own and g is not None},
         read,
         in_place=[name for name in _TENSOR_ARGUMENTS & read.keys() if (a := read[name]) is None or a.dtype == x.dtype],
     )

@@ -14,6 +14,10 @@ ROOT = Path(__file__).resolve().parent.parent
 # How wheels are built: in half the time, without PyPI, and so that they can be the same again.
 BUILDING = {"CFLAGS": "-O1", "PIP_NO_INDEX": "1", "SOURCE_DATE_EPOCH": "1700000000"}
 
+# For processes that signals interrupt, whose memory is limited, or that fork: what coverage does at such a moment, with
+# its lock held, is not what is tested.
+UNMEASURED = {"COVERAGE_PROCESS_CONFIG": ""}
+
 
 def run(*command: str | Path, **environment: str) -> str:
     """Run a command and return what it printed; its errors are the failure's text."""
@@ -46,7 +50,7 @@ def offline() -> list[str]:
 
 def run_script(script: str, *arguments: str, timeout: float = 120) -> str:
     """Run Python code in a process of its own, which must end well and in time, and return what it printed."""
-    command = [sys.executable, "-c", script, *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
+    command, environment = [sys.executable, "-c", script, *arguments], {**os.environ, **UNMEASURED}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=timeout, check=False)
     assert done.returncode == 0, f"status {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done.stdout

@@ -1,5 +1,7 @@
 """Bad input: an error that names the argument and says what would be right; nothing is written."""
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -155,6 +157,7 @@ BACKWARD = [
     (dict(bias=np.ones(4, "f4")), ValueError, "Expected bias to be of same shape"),
     (dict(output_mask=(True, True)), TypeError, "output_mask: expected three"),
     (dict(output_mask=True), TypeError, "output_mask: expected three"),
+    (dict(output_mask=(True, W, True)), TypeError, "output_mask: expected True or False, got array"),
     (dict(out=np.zeros((4, 5), "f4")), TypeError, "out: expected three"),
     (dict(out=(np.zeros((4, 4), "f4"), None, None)), ValueError, r"out \(grad_input\): expected shape \[4, 5\]"),
     (dict(out=(None, np.zeros(5), None)), TypeError, r"out \(grad_weight\): expected float32, got float64"),
@@ -171,6 +174,25 @@ def test_layer_norm_backward(changes, error, message):
     with pytest.raises(error, match=message):
         pyln.layer_norm_backward(**{"out": out, **arguments})
     assert all((o == MARK).all() for o in out)
+
+
+def test_an_overlap_that_takes_long_to_find_out_is_refused():
+    """Strides like these are an equation that NumPy gives up on."""
+    memory, shape = np.zeros(1 << 16, "f4"), (5, 4, 3, 2, 6, 3, 3)
+    out, x = (
+        np.lib.stride_tricks.as_strided(memory, shape, [4 * s for s in strides])
+        for strides in ((2, 11, 43, 256, 386, 4631, 11578), (400, 419, 462, 535, 439, 395, 314))
+    )
+    with pytest.raises(np.exceptions.TooHardError):
+        np.shares_memory(out, x, max_work=10_000)
+    with pytest.raises(ValueError, match="out: overlaps input in memory"):
+        pyln.layer_norm(x, 3, out=out)
+
+
+def test_bfloat16_without_its_package(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ml_dtypes", None)
+    with pytest.raises(TypeError, match="bfloat16 in NumPy needs the package ml_dtypes: pip install ml_dtypes"):
+        pyln.layer_norm(X, 5, dtype="bfloat16")
 
 
 def test_overlapping_gradients():

@@ -1,6 +1,7 @@
 """The bench: its loops in C compute what they claim, each peer is measured on the same, and the report is whole."""
 
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -8,11 +9,12 @@ from functools import partial
 
 import numpy as np
 import pytest
+import torch
 
 import pyln
 from pyln.__main__ import main
-from pyln._bench import _loops, cases, peers, report, run
-from pyln._bench.timing import Subject, measure
+from pyln._bench import _loops, cases, machine, onednn, operations, peers, plot, report, run
+from pyln._bench.timing import Subject, measure, pinned
 
 SHAPES = [(1, 1), (3, 20), (2, 64), (5, 65), (4, 301), (7, 1000)]
 # tests/requirements.txt installs all peers that there are for the machine.
@@ -176,7 +178,7 @@ def test_report_is_whole(tmp_path):
 
 
 @pytest.mark.parametrize("options", [(), ("--no-affine",), ("--layout", "strided"), ("--type", "f64", "--offset", "8")])
-@pytest.mark.parametrize("name", [name for name in peers.KNOWN if name != "numpy" and (name != "onednn" or HAS_ONEDNN)])
+@pytest.mark.parametrize("name", [name for name in peers.KNOWN if name != "onednn" or HAS_ONEDNN])
 def test_peers(name, options, tmp_path):
     """Each peer's results are compared with pyln's before it is timed."""
     found, printed = measured(tmp_path, "--shape", "5x65", "--isa", "scalar", "--peers", name, *options)
@@ -230,6 +232,104 @@ def test_usage_errors(options):
         main(["bench", *options])
 
 
+@pytest.fixture
+def _here(monkeypatch):
+    """Let the command run in this process: others may have loaded the libraries, whose threads it would set."""
+    monkeypatch.setattr(peers, "one_thread_each", lambda: None)
+
+
+@pytest.mark.usefixtures("_here")
+def test_peers_that_are_not_installed(monkeypatch, capsys):
+    absent = peers.Known(lambda: None, lambda: False, "other-package")
+    monkeypatch.setattr(peers, "KNOWN", {"plain": peers.KNOWN["plain"], "other": absent})
+    assert main(["bench", "--peers", "other"]) == 1
+    assert "error: --peers: other is not installed: pip install other-package" in capsys.readouterr().err
+    monkeypatch.setattr(cases, "full", lambda itemsize, last_cache: [(2, 3)])
+    assert main(["bench", "--set", "full", "--isa", "scalar", "--seconds", "0.01", "--threads", "1"]) == 0
+    printed = capsys.readouterr()
+    assert 'not installed: other (pip install "pyln[bench]")' in printed.err and "2 x 3" in printed.out
+
+
+@pytest.mark.usefixtures("_here")
+def test_operations(monkeypatch, tmp_path):
+    """What is timed beside each other computes the same."""
+    for name, value in {"ROWS": 64, "COLS": 24, "IMAGES": (2, 32, 3, 4), "EXAMPLES": 4}.items():
+        monkeypatch.setattr(operations, name, value)
+    torch_threads = torch.get_num_threads()
+    try:
+        for operation in operations.operations():
+            own = first(operation.pyln())
+            expected = own.astype("f8")
+            if operation.torch is not None:
+                theirs = first(operation.torch()).double().numpy()
+                np.testing.assert_allclose(theirs, expected, atol=0.05 if "16" in operation.name else 1e-5)
+            if operation.steps is not None:
+                own.fill(0)
+                operation.steps()
+                np.testing.assert_allclose(own, expected, atol=1 if own.dtype == "i1" else 1e-5)
+        file = tmp_path / "bench.json"
+        assert main(["bench", "--operations", "--seconds", "0.01", "--json", str(file)]) == 0
+        assert main(["bench", "--operations", "--shape", "2x3"]) == 1
+    finally:
+        torch.set_num_threads(torch_threads)
+    measured = json.loads(file.read_text())["operations"]
+    assert len(measured) == 17 and all({"limit", "pyln"} <= line["seconds"].keys() for line in measured)
+
+
+def first(result):
+    return result[0] if isinstance(result, tuple) else result
+
+
+def test_operations_without_torch(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert operations._torch()("layer_norm") is None
+
+
+@pytest.mark.skipif(not HAS_ONEDNN, reason="oneDNN is there for Linux on x86-64")
+def test_what_onednn_refuses_is_no_result(monkeypatch):
+    peer = onednn.OneDnn()
+    with pytest.raises(peers.Declined, match=r"dnnl_engine_create returned [1-9]"):
+        peer._create("dnnl_engine_create", onednn.c_int(99), onednn.c_int(0))
+    monkeypatch.setattr(onednn._Version, "major", 2)
+    with pytest.raises(ImportError, match="expected oneDNN 3, got 2"):
+        onednn.OneDnn()
+
+
+def test_without_onednn(monkeypatch):
+    def files(name):
+        raise onednn.PackageNotFoundError(name)
+
+    monkeypatch.setattr(onednn, "files", files)
+    monkeypatch.setattr(onednn.ctypes.util, "find_library", lambda name: None)
+    with pytest.raises(ImportError, match="oneDNN is not installed: pip install onednn-cpu-gomp"):
+        onednn.OneDnn()
+
+
+def test_machines_that_tell_little(monkeypatch, tmp_path):
+    """As without Linux's files, or with a part of them."""
+    monkeypatch.setattr(machine, "Path", lambda path: tmp_path / path[1:])
+    assert machine._cpu_model() and machine.describe()["caches"] == {}
+    for index, size in enumerate(("32K\n", None, "1024K\n")):
+        cache = tmp_path / f"sys/devices/system/cpu/cpu0/cache/index{index}"
+        cache.mkdir(parents=True)
+        for name, text in {"type": "Data\n", "level": f"{index + 1}\n", "size": size}.items():
+            if text is not None:
+                (cache / name).write_text(text)
+    assert machine.describe()["caches"] == {"L1": 32 << 10, "L3": 1 << 20}
+    assert machine.last_cache(machine.describe()) == 1 << 20
+    monkeypatch.delattr(os, "sched_setaffinity", raising=False)
+    with pinned() as cpu:
+        assert cpu is None
+
+
+def test_who_is_slower_than_onednn():
+    times = [{"name": "oneDNN"}]
+    told = {"summary": {"times_lnorm": {}, "slower_than_onednn": []}, "cases": [{"times": times, "skipped": {}}]}
+    assert "no shape is slower than oneDNN" in report.foot(told)
+    told["summary"]["slower_than_onednn"] = [("forward", 5, 65, 1.5)]
+    assert "slower than oneDNN: forward 5 x 65, 1.50 times its time" in report.foot(told)
+
+
 def test_full_set_reaches_beyond_the_last_cache():
     for last_cache in (0, 32 << 20, 100 << 20):
         shapes = cases.full(4, last_cache)
@@ -241,3 +341,9 @@ def test_full_set_reaches_beyond_the_last_cache():
 def test_numbers_are_readable():
     assert [report.duration(s) for s in (3.14159e-8, 9.999e-7, 2.5e-3, 1.5)] == ["31.4 ns", "1 us", "2.5 ms", "1.5 s"]
     assert report.ratio({"ratio": [1.0, 1.25, 1.5]}) == "1.25±20" and report.ratio(None) == "-"
+    assert [plot._bytes(n) for n in (512, 2048, 3 << 20)] == ["512 B", "2 KiB", "3 MiB"]
+
+
+def test_nothing_to_draw(tmp_path):
+    with pytest.raises(ValueError, match="--plot: nothing to draw"):
+        plot.draw({"cases": [], "threads": []}, tmp_path)

@@ -11,6 +11,7 @@ from importlib import metadata
 
 import numpy as np
 import pytest
+from commands import UNMEASURED
 
 import pyln
 from pyln import _info, _normalize, _selfcheck
@@ -128,7 +129,30 @@ def test_usage_errors():
             main(arguments)
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.fixture
+def _handlers():
+    """Undo what the command does to signals."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = [signal.getsignal(number) for number in numbers]
+    yield
+    for number, handler in zip(numbers, before, strict=True):
+        signal.signal(number, handler)
+
+
+INTERRUPTIONS = pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+
+
+@INTERRUPTIONS
+@pytest.mark.usefixtures("_handlers")
+def test_signals_say_how_the_command_ends(number, status, monkeypatch):
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    monkeypatch.setattr(_normalize, "normalize_file", lambda *_, **__: signal.raise_signal(number))
+    with pytest.raises(SystemExit) as caught:
+        sys.exit(main(["normalize", "in.npy", "out.npy"]))
+    assert caught.value.code == status
+
+
+@INTERRUPTIONS
 def test_an_interrupted_run_leaves_no_file(number, status, tmp_path):
     source, target = tmp_path / "in.npy", tmp_path / "out.npy"
     np.save(source, np.zeros((1 << 13, 1 << 13), "f4"))  # 256 MiB, in many small blocks
@@ -136,7 +160,9 @@ def test_an_interrupted_run_leaves_no_file(number, status, tmp_path):
         "import sys; from pyln import _normalize; from pyln.__main__ import main; _normalize.BLOCK_BYTES = 1 << 12;"
         "sys.exit(main(['normalize', *sys.argv[1:]]))"
     )
-    with subprocess.Popen([sys.executable, "-c", script, source, target], stderr=subprocess.DEVNULL) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", script, source, target], env={**os.environ, **UNMEASURED}, stderr=subprocess.DEVNULL
+    ) as process:
         deadline = time.monotonic() + 60
         while not list(tmp_path.glob(".out.npy.*.part")) and time.monotonic() < deadline:
             time.sleep(0.01)
@@ -312,3 +338,22 @@ def test_output_that_nobody_reads_on():
     ) as process:
         process.stdout.close()
         assert process.stderr.read() == b"" and process.wait(60) == 1
+
+
+def test_where_places_on_the_disk_cannot_be_taken(files, tmp_path, monkeypatch):
+    """As on macOS and Windows, where zeros are written first."""
+    x, source = files("in", (64, 64))
+    monkeypatch.delattr(os, "posix_fallocate")
+    monkeypatch.setattr(_normalize, "BLOCK_BYTES", 3000)
+    assert main(["normalize", source, str(tmp_path / "out.npy")]) == 0
+    assert np.load(tmp_path / "out.npy").tobytes() == pyln.layer_norm(x, 64).tobytes()
+
+
+def test_info_without_metadata(monkeypatch):
+    """As of a checkout whose compiled part was built in place."""
+
+    def requires(name):
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "requires", requires)
+    assert _info.gather()["optional"] == {}

@@ -1,5 +1,6 @@
 """Files as strangers send them, and as machines lose them: refused by name, nothing run or allocated, nothing lost."""
 
+import errno
 import io
 import os
 import pickle
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import ROOT, run
+from commands import ROOT, UNMEASURED, run
 
 import pyln
 from pyln import _normalize
@@ -355,7 +356,19 @@ def test_out_of_memory(folder, monkeypatch, capsys):
     assert np.load("old.npy").shape == (3,)
 
 
+def test_a_disk_that_fails(monkeypatch, tmp_path, capsys):
+    class Failing(io.FileIO):
+        def readinto(self, place):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    (tmp_path / "in.npy").write_bytes(npy(header()))
+    monkeypatch.setattr(_normalize, "_open", lambda name, path: Failing(path))
+    assert main(["normalize", str(tmp_path / "in.npy"), str(tmp_path / "out.npy")]) == 1
+    words = f"error: input: cannot read {tmp_path / 'in.npy'}: {os.strerror(errno.EIO)}\n"
+    assert capsys.readouterr().err == words and not (tmp_path / "out.npy").exists()
+
+
 def test_kills():
     """A few; python scripts/kill_loop.py has more."""
-    told = run(sys.executable, ROOT / "scripts" / "kill_loop.py", "30")
+    told = run(sys.executable, ROOT / "scripts" / "kill_loop.py", "30", **UNMEASURED)
     assert sum(int(line.split()[0]) for line in told.splitlines()) == 30

@@ -1,10 +1,11 @@
 """Forks and other processes, signals, the interpreter's end, several interpreters: nothing hangs, crashes or alters bits."""
 
+import os
 import subprocess
 import sys
 
 import pytest
-from commands import run_script
+from commands import UNMEASURED, run_script
 
 # Every call is shared among threads, in pieces; `expected` are its bits on one.
 START = """
@@ -75,7 +76,13 @@ if __name__ == "__main__":
     assert digest() == expected
 """
     )
-    done = subprocess.run([sys.executable, program], capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, program],
+        env={**os.environ, **UNMEASURED},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert done.returncode == 0, done.stderr
 
 
@@ -158,7 +165,13 @@ time.sleep(0.2)
 
 @pytest.mark.parametrize(("end", "status"), [("", 0), ("sys.exit(3)", 3), ("1 / 0", 1)])
 def test_the_interpreter_ends_while_daemon_threads_call(end, status):
-    done = subprocess.run([sys.executable, "-c", START + BUSY + end], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", START + BUSY + end],
+        env={**os.environ, **UNMEASURED},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert done.returncode == status, done.stderr
     assert not done.stderr or "ZeroDivisionError" in done.stderr.splitlines()[-1]
 
@@ -209,6 +222,12 @@ def test_a_second_interpreter_is_refused():
     else:
         run = f"import _xxsubinterpreters as i; message = ''; i.run_string(i.create(), {inside!r})"
     run_script(START + INTERPRETERS.format(run=run) + "assert digest() == expected")
+
+
+def test_without_the_compiled_part():
+    absent = "import sys; sys.modules['pyln._core'] = None; import pyln"
+    done = subprocess.run([sys.executable, "-c", absent], capture_output=True, text=True)
+    assert done.returncode == 1 and "(run `pip install .`) or cannot be loaded" in done.stderr
 
 
 def test_reload():

@@ -221,7 +221,12 @@ def test_other_layouts_are_copied(rng: Generator, dtype: np.dtype, which: int) -
     dy, dtotal, total, dx = arrays
     _, mean, rstd = pyln.layer_norm(total, 12, return_stats=True)
     expected_grads = pyln.add_layer_norm_backward(dy, dtotal, total, 12, mean, rstd)
-    for change in (np.asfortranarray, lambda a: np.repeat(a, 2, 0)[::2], lambda a: np.repeat(a, 2, -1)[..., ::2]):
+    for change in (
+        np.asfortranarray,
+        lambda a: np.repeat(a, 2, 0)[::2],
+        lambda a: np.repeat(a, 2, -2)[..., ::2, :],
+        lambda a: np.repeat(a, 2, -1)[..., ::2],
+    ):
         *given, dx = [change(a) if i == which else a.copy() for i, a in enumerate(arrays)]
         got = pyln.add_layer_norm_backward(*given, 12, mean, rstd, out=(dx, None, None))
         for a, b in zip(got, expected_grads, strict=True):

@@ -1,6 +1,8 @@
 """Threads share the work and change no bit; fork, Ctrl-C and several callers at once work."""
 
+import os
 import threading
+from queue import SimpleQueue
 
 import numpy as np
 import pytest
@@ -85,6 +87,24 @@ for _ in range(20):
 assert pyln.layer_norm(x, 300).tobytes() == expected
 """
     run_script(script)
+
+
+def test_the_threads_of_a_pool(monkeypatch):
+    """What they do, and what a child does after fork: there, debuggers and coverage do not follow."""
+    queue, done = SimpleQueue(), []
+    for work in (lambda: done.append(1), lambda: done.append(2), None, lambda: done.append(3)):
+        queue.put(work)
+    _threads._work(queue)
+    assert done == [1, 2] and queue.qsize() == 1
+    left = _threads._pool
+    monkeypatch.setattr(_threads, "_pool", left)
+    _threads._renew_pool()
+    assert _threads._pool is not left and _threads.helpers(0)[1] == 0
+
+
+def test_cpus_where_a_process_cannot_be_kept_to_some(monkeypatch):
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    assert _threads.available_cpus() == os.cpu_count()
 
 
 def test_ctrl_c_comes_through():

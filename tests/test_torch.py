@@ -19,6 +19,7 @@ import test_examples
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd import forward_ad, gradcheck, gradgradcheck
 from torch.func import functional_call, grad, hessian, jacrev, jvp, vmap
 from torch.library import opcheck
@@ -157,6 +158,12 @@ def test_bits_are_those_of_numpy_arrays(shape: tuple[int, ...], dtype: torch.dty
 def test_epsilon_of_rms_norm_by_default(dtype: torch.dtype) -> None:
     x = 3e-4 * torch.randn(4, 24).to(dtype)  # mean squares near float32's epsilon
     assert_close(pt.rms_norm(x, 24), F.rms_norm(x, (24,)), rtol=0.02, atol=0)
+
+
+def test_rms_norm_takes_weights_of_any_type() -> None:
+    x, w = randn(3, 8), randn(8)
+    for dtype in TYPES:
+        assert torch.equal(pt.rms_norm(x, 8, w.to(dtype)), pt.rms_norm(x, 8, w.to(dtype).float()))
 
 
 def test_a_large_mean_costs_pytorch_digits_and_not_pyln() -> None:
@@ -326,6 +333,20 @@ def test_forward_mode() -> None:
             dual = f(forward_ad.make_dual(x, t), (8,), w)
             tangents.append(forward_ad.unpack_dual(dual).tangent)
     assert_close(*tangents)
+
+
+@case
+def test_gradients_are_linear_in_what_arrives(case: str) -> None:
+    """So their derivative along it, in forward mode, is the gradient at its tangent."""
+    ours, _, arguments = CASES[case]
+    given = arguments(torch.float64)
+    results = both(ours(*given))
+    arriving, tangents = ([randn(*y.shape, dtype=torch.float64, leaf=False) for y in results] for _ in range(2))
+    with forward_ad.dual_level():
+        dual = [forward_ad.make_dual(dy, t) for dy, t in zip(arriving, tangents, strict=True)]
+        grads = torch.autograd.grad(results, given, dual, retain_graph=True)
+        along = [forward_ad.unpack_dual(grad).tangent for grad in grads]
+    assert_close(along, list(torch.autograd.grad(results, given, tangents)))
 
 
 @case
@@ -573,10 +594,19 @@ def test_a_subclass_is_left() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return x / x.std(-1, keepdim=True) * self.weight
 
-    model = nn.Sequential(Other(8), LooksLikeRMSNorm())
+    class FailingRMSNorm(LooksLikeRMSNorm):
+        def forward(self, x: Tensor) -> Tensor:
+            raise LookupError("no state yet")
+
+    with FakeTensorMode():
+        elsewhere = nn.LayerNorm(8, device="cuda")
+    model = nn.Sequential(Other(8), LooksLikeRMSNorm(), FailingRMSNorm(), LooksLikeRMSNorm().to("meta"), elsewhere)
+    kinds = [type(module) for module in model]
     report = pt.convert(model)
-    assert type(model[0]) is Other and type(model[1]) is LooksLikeRMSNorm
-    assert not report.converted and "does not compute" in report.left["1"]
+    assert [type(module) for module in model] == kinds and not report.converted
+    reasons = ("does not compute", "failed: LookupError: no state yet", "no data yet", "are on cuda")
+    for name, words in zip(("1", "2", "3", "4"), reasons, strict=True):
+        assert words in report.left[name]
 
 
 @pytest.fixture(scope="module")
@@ -636,8 +666,14 @@ def test_refusals_say_what_to_do() -> None:
         pt.add_layer_norm(x, w, 8)
     with pytest.raises(ValueError, match="divisible by num_groups"):
         pt.group_norm(x, 3)
-    with pytest.raises(ValueError, match="num_groups"):
-        pt.group_norm(x.to("meta"), 3)
+    for words, *arguments in (
+        ("num_groups", x, 3),
+        ("at least 2 dimensions", w, 2),
+        (r"weight: expected the shape \[8\], got \[3, 8\]", x, 2, x),
+        (r"bias: expected the shape \[8\], got \[4\]", x, 2, w, w[:4]),
+    ):
+        with pytest.raises(ValueError, match=words):
+            pt.group_norm(*(a.to("meta") if isinstance(a, Tensor) else a for a in arguments))
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -70,10 +70,13 @@ class OneDnn:
     def _create(self, function: str, *arguments: object) -> c_void_p:
         """Call a function that returns a handle through its first argument."""
         handle = c_void_p()
-        status = getattr(self._library, function)(byref(handle), *arguments)
+        self._call(function, byref(handle), *arguments)
+        return handle
+
+    def _call(self, function: str, *arguments: object) -> None:
+        status = getattr(self._library, function)(*arguments)
         if status != 0:
             raise Declined(f"{function} returned {status}")
-        return handle
 
 
 _Operands = dict[int, tuple[c_void_p, Array | None]]
@@ -142,11 +145,7 @@ class _Primitive:
     def _execute_once(self, kind: c_void_p, operands: _Operands) -> None:
         """For the statistics that backward wants."""
         primitive, arguments = self._create("primitive", "dnnl_primitive_create", kind), self._bound(operands)
-        status = self._onednn._library.dnnl_primitive_execute(
-            primitive, self._onednn._stream, c_int(len(arguments)), arguments
-        )
-        if status != 0:
-            raise Declined(f"dnnl_primitive_execute returned {status}")
+        self._onednn._call("dnnl_primitive_execute", primitive, self._onednn._stream, c_int(len(arguments)), arguments)
 
     def _bound(self, operands: _Operands) -> ctypes.Array[_Argument]:
         present = [(index, self._memory(layout, a)) for index, (layout, a) in operands.items() if a is not None]

@@ -5,6 +5,7 @@ Backward is an operator too; its own gradients, and forward mode, are made of th
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -23,22 +24,22 @@ def _masked(grads: Sequence[Gradient], output_mask: Sequence[bool]) -> list[Grad
     return [grad if wanted else None for grad, wanted in zip(grads, output_mask, strict=True)]
 
 
-class Derivative:
+class Derivative(ABC):
     """How an operator is differentiated; arguments are the operator's."""
 
     inputs: tuple[int, ...]  # the arguments that have gradients
 
+    @abstractmethod
     def keep(self, ctx: Any, arguments: Sequence[Any], results: tuple[Tensor, ...]) -> None:
         """Keep what backward needs."""
-        raise NotImplementedError
 
+    @abstractmethod
     def backward(self, ctx: Any, grads: Sequence[Gradient], wanted: list[bool]) -> Sequence[Gradient]:
         """Return the gradients of inputs, from those of the results, None for 0."""
-        raise NotImplementedError
 
+    @abstractmethod
     def composed(self, *arguments: Any) -> tuple[Tensor, ...]:
         """Return the operator's results by PyTorch's operations."""
-        raise NotImplementedError
 
 
 class _Norm(Derivative):
