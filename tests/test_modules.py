@@ -68,6 +68,14 @@ def test_out():
     assert layer(x, out=y) is y and np.array_equal(y, layer(x))
 
 
+def test_cs231n_refuses_what_is_not_its_own():
+    x, row = np.ones((2, 3)), np.ones(3)
+    with pytest.raises(TypeError, match="ln_param: expected a mapping, got float"):
+        pyln.cs231n.layernorm_forward(x, row, row, 1e-5)
+    with pytest.raises(TypeError, match="cache: expected what layernorm_forward returned, got"):
+        pyln.cs231n.layernorm_backward(x, (x, row))
+
+
 def test_cs231n():
     """The course's own check: means of 5 and deviations of 3 after gamma = 3, beta = 5; gradients by differences."""
     rng = np.random.default_rng(231)
