@@ -188,17 +188,15 @@ def _integers(name: str, value: object) -> Shape:
     try:
         several = isinstance(value, Sequence) and not isinstance(value, (str, bytes))
         values = tuple(islice(value, MAX_NDIM + 1)) if several else (value,)  # type: ignore[call-overload]
-    except Exception:
-        raise TypeError(f"{name}: expected an int or a sequence of ints, got {shown(value)}") from None
-    if not 1 <= len(values) <= MAX_NDIM:
-        number = "at least one axis" if not values else f"at most {MAX_NDIM} axes"
-        raise ValueError(f"{name}: expected {number}, got {shown(value)}")
-    try:
         if any(isinstance(v, (bool, np.bool_)) for v in values):
             raise TypeError
-        return tuple(operator.index(v) for v in values)
+        integers = tuple(operator.index(v) for v in values)
     except Exception:
         raise TypeError(f"{name}: expected an int or a sequence of ints, got {shown(value)}") from None
+    if not 1 <= len(integers) <= MAX_NDIM:
+        number = f"at most {MAX_NDIM} axes" if integers else "at least one axis"
+        raise ValueError(f"{name}: expected {number}, got {shown(value)}")
+    return integers
 
 
 def truth(name: str, value: object) -> bool:
