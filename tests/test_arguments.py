@@ -23,6 +23,11 @@ def unaligned(shape):
     return np.frombuffer(bytearray(4 * int(np.prod(shape)) + 1), "f4", offset=1).reshape(shape)
 
 
+class Nameless:
+    def __repr__(self):
+        raise LookupError
+
+
 FORWARD = [
     # shapes, with PyTorch's words
     (
@@ -80,6 +85,10 @@ FORWARD = [
     (dict(eps=np.ones(2)), TypeError, "eps: expected a number, got array"),
     (dict(eps="small"), TypeError, "eps: expected a number, got 'small'"),
     (dict(eps=None), TypeError, "eps: expected a number, got None"),
+    (dict(eps=Nameless()), TypeError, "eps: expected a number, got <Nameless>"),
+    # dtype
+    (dict(dtype="float"), TypeError, "dtype: expected float32 or float16 or bfloat16 for an input of float32, got"),
+    (dict(dtype="floating"), TypeError, "dtype: expected float32, float64, float16 or bfloat16, got 'floating'"),
     # axes
     (dict(normalized_shape=None, axis=2), ValueError, "axis: 2 is out of range for an input of 2 dimensions"),
     (dict(normalized_shape=None, axis=10**5000), ValueError, "axis: <int> is out of range"),

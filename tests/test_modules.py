@@ -58,6 +58,8 @@ def test_bad_use():
     ]:
         with pytest.raises(ValueError, match=message):
             layer.load_state_dict(state)
+    with pytest.raises(TypeError, match="state_dict: expected a mapping of names to arrays, got list"):
+        layer.load_state_dict([np.zeros(3)])
     with pytest.raises(TypeError, match=r"state_dict\['bias'\]: expected numbers, got <U1"):
         layer.load_state_dict({"weight": np.full(3, 9), "bias": np.array(["a", "b", "c"])})
     assert all(np.array_equal(layer.state_dict()[k], before[k]) for k in before)

@@ -124,6 +124,7 @@ def test_layouts_and_parameters_of_each_example(rng: Generator, q_type: str, dty
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
+        ({"dtype": "eight bits"}, TypeError, "dtype: expected int8 or uint8, got 'eight bits'"),
         ({"dtype": "int16"}, TypeError, "dtype: expected int8 or uint8, got int16"),
         ({"dtype": "float32"}, TypeError, "dtype: expected int8 or uint8, got float32"),
         ({"dtype": "bfloat16"}, TypeError, "dtype: expected int8 or uint8, got"),
