@@ -111,10 +111,10 @@ static int add_array(struct arguments *all, enum role role, const void *base, si
     if (base == NULL || count == 0) {
         return 1;
     }
-    if (!size_product(count, element, &bytes)) {
+    const uintptr_t begin = (uintptr_t)base;
+    if (!size_product(count, element, &bytes) || begin > UINTPTR_MAX - bytes) {
         return 0;
     }
-    const uintptr_t begin = (uintptr_t)base;
     all->list[all->count++] = (struct argument){.base = base,
                                                 .role = role,
                                                 .injective = 1,
@@ -122,7 +122,7 @@ static int add_array(struct arguments *all, enum role role, const void *base, si
                                                 .element = element,
                                                 .begin = begin,
                                                 .end = begin + bytes};
-    return begin <= UINTPTR_MAX - bytes;
+    return 1;
 }
 
 struct shape {
@@ -174,9 +174,11 @@ static int add_tensor(struct arguments *all, enum role role, const void *base, c
         !size_product(elements, element, &bytes)) {
         return 0;
     }
+    if (elements == 0) {
+        return 1;
+    }
     const size_t apart = shape->norm * shape->inner;
-    if (elements == 0 ||
-        ((shape->outer == 1 || stride == (ptrdiff_t)apart) && (shape->norm == 1 || step == (ptrdiff_t)shape->inner))) {
+    if ((shape->outer == 1 || stride == (ptrdiff_t)apart) && (shape->norm == 1 || step == (ptrdiff_t)shape->inner)) {
         return add_array(all, role, base, elements, element);
     }
     const size_t inner = shape->inner * element;
@@ -184,24 +186,27 @@ static int add_tensor(struct arguments *all, enum role role, const void *base, c
         !distance(shape->outer, stride, element, &outer) || outer > PTRDIFF_MAX - row - inner) {
         return 0;
     }
-    const int backwards = stride < 0 && shape->outer > 1;
-    const size_t before = (backwards ? outer : 0) + (step < 0 ? row : 0);
-    const uintptr_t place = (uintptr_t)base, begin = base != NULL ? place - before : place;
-    if (base != NULL) {
-        all->list[all->count++] =
-            (struct argument){.base = base,
-                              .role = role,
-                              .backwards = backwards,
-                              .injective = role != WRITE_TENSOR || is_injective(shape, stride, step),
-                              .outer = shape->outer,
-                              .stride = shape->outer > 1 ? outer / (shape->outer - 1) : 0,
-                              .reach = row + inner,
-                              .element = element,
-                              .step = shape->norm > 1 ? step : 0,
-                              .begin = begin,
-                              .end = begin + outer + row + inner};
+    if (base == NULL) {
+        return 1;
     }
-    return begin <= place && begin <= UINTPTR_MAX - outer - row - inner;
+    const int backwards = stride < 0 && shape->outer > 1;
+    const size_t before = (backwards ? outer : 0) + (step < 0 ? row : 0), extent = outer + row + inner;
+    const uintptr_t place = (uintptr_t)base;
+    if (place < before || place - before > UINTPTR_MAX - extent) {
+        return 0;
+    }
+    all->list[all->count++] = (struct argument){.base = base,
+                                                .role = role,
+                                                .backwards = backwards,
+                                                .injective = role != WRITE_TENSOR || is_injective(shape, stride, step),
+                                                .outer = shape->outer,
+                                                .stride = shape->outer > 1 ? outer / (shape->outer - 1) : 0,
+                                                .reach = row + inner,
+                                                .element = element,
+                                                .step = shape->norm > 1 ? step : 0,
+                                                .begin = place - before,
+                                                .end = place - before + extent};
+    return 1;
 }
 
 /* Of arguments whose extents meet. */
@@ -596,7 +601,10 @@ static lnorm_status forward(const struct view *view, const struct lnorm_forward_
         }
         return LNORM_OK;
     }
-    if (rows != 0 && (x->at == NULL || args->y.at == NULL)) {
+    if (rows == 0) {
+        return LNORM_OK;
+    }
+    if (x->at == NULL || args->y.at == NULL) {
         return LNORM_ERROR_NULL;
     }
     if (has_tiles(view) && !args->round_steps && args->given_moments == NULL) {
@@ -869,7 +877,9 @@ static lnorm_status backward(const struct view *view, struct lnorm_backward_args
     struct backward_work work = {.args = &args, .kernels = typed, .groups = groups, .real = real};
     if (has_runs(view)) {
         struct row_work runs = {.kernels = typed, .backward = &args, .rows = rows, .run = run_backward_runs};
-        for_rows(hook, &runs, cols * real);
+        if (rows != 0) {
+            for_rows(hook, &runs, cols * real);
+        }
         if (wants_sums) {
             for_each(hook, groups, merge_runs_piece, &work);
         }

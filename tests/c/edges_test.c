@@ -289,6 +289,34 @@ static void test_no_elements(lnorm_type type, which which)
     free(expected);
 }
 
+static void run_in_order(void *unused, size_t count, lnorm_task task, void *argument)
+{
+    (void)unused;
+    for (size_t i = 0; i < count; i++) {
+        task(argument, i);
+    }
+}
+
+/* Rows that are longer than memory, of which there are none: the size of one, in bytes, is 0 where it wraps around. */
+static void test_no_long_rows(lnorm_type type, which which)
+{
+    static const int64_t most = PTRDIFF_MAX / 2 + 1, shapes[][3] = {{most, 1, 1}, {8, most, 1}, {most, 1, most}};
+    for (size_t i = 0; i < COUNT(shapes); i++) {
+        const bool has_inner = shapes[i][1] != 1, has_runs = shapes[i][2] != 1;
+        if ((has_inner && C(which) & ALL_TOTAL) || (has_runs && which != FORWARD && which != BACKWARD)) {
+            continue;
+        }
+        call c = full_call(type, which);
+        memset(c.a, 0, sizeof c.a);
+        c.problem.outer = 0;
+        c.problem.norm = shapes[i][0];
+        c.problem.inner = shapes[i][1];
+        c.problem.param_run = shapes[i][2];
+        c.problem.parallel_for = run_in_order;
+        CHECK(run(&c) == LNORM_OK);
+    }
+}
+
 /* ---- What a tensor may be laid over ---- */
 
 static void test_places(lnorm_type type)
@@ -919,6 +947,9 @@ int main(void)
             test_strides(type, which);
             test_refused_members(type, which);
             test_no_elements(type, which);
+            if (!is_merge(which)) {
+                test_no_long_rows(type, which);
+            }
         }
         test_extents(type);
         test_sizes(type);
