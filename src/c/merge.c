@@ -24,13 +24,17 @@ static double_pair times(double_pair a, double power_of_two)
     return (double_pair){a.high * power_of_two, a.low * power_of_two};
 }
 
-/* a / b, both below 2^63. */
+static double_pair pair_of(int64_t count)
+{
+    const int64_t low = count & INT32_MAX;
+    return two_sum((double)(count - low), (double)low);
+}
+
 static double_pair quotient(int64_t a, int64_t b)
 {
-    const double_pair top = {(double)a, (double)(a - (int64_t)(double)a)};
-    const double below = (double)b, q = top.high / below;
-    const double rest = fma_f64(-q, below, top.high) + top.low - q * (double)(b - (int64_t)below);
-    return two_sum(q, rest / below);
+    const double_pair top = pair_of(a), below = pair_of(b);
+    const double q = top.high / below.high, rest = fma_f64(-q, below.high, top.high) + top.low - q * below.low;
+    return two_sum(q, rest / below.high);
 }
 
 static double number(int real, const void *row, size_t i)
