@@ -28,7 +28,7 @@ static results *alone; /* of each shape; shared with the processes that follow *
 
 static bool compute(const shape *s, lnorm_parallel_for hook, results *to)
 {
-    size_t size, calls = 0;
+    size_t size = 0, calls = 0;
     lnorm_problem problem = LNORM_PROBLEM_INIT;
     problem.outer = s->outer;
     problem.norm = s->norm;
