@@ -145,7 +145,7 @@ TARGETS = {
         "gcc valgrind",
         ["valgrind -q --error-exitcode=1"],
         "avx2 scalar",
-        "check isa",
+        "check edges isa",
     ),
     "i686": Target(  # 32 bits
         "i686-linux-gnu-gcc -O2 -msse2 -mfpmath=sse -static",
