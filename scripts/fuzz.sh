@@ -20,10 +20,10 @@ c() {
     time "$fuzzer" -max_len=200 -len_control=20 -reload=60 -timeout=60 -report_slow_units=60 -print_final_stats=1 \
         -max_total_time=$((minutes * 60)) -artifact_prefix="$build/failed/" "$build/corpus" tests/fuzz/corpus
 }
-python() { PYLN_FUZZ_MINUTES=$minutes python3 -m pytest -q -n0 tests/test_fuzz.py; }
+python() { PYLN_FUZZ_MINUTES=$minutes python3 -P -m pytest -q -n0 tests/test_fuzz.py; }
 
 work=(c) status=0
-if python3 -c "import pyln, pytest, hypothesis" 2>/dev/null; then
+if python3 -P -c "import pyln, pytest, hypothesis" 2>/dev/null; then
     work=(python c)
 fi
 while [ ${#work[@]} -lt "$(nproc)" ]; do
