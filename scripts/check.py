@@ -81,7 +81,7 @@ def clang_cl(flags: str = "") -> Target:
         WINDOWS,
         "clang-19 libwine-dev wine64",
         WINE,
-        "avx2 scalar",
+        NATIVE,
         library="clang-19 --driver-mode=cl --target=x86_64-windows-msvc /std:c11 /O1 /W4 /WX "
         f"/clang:-nostdlibinc {headers} /Zl /GS- {flags}",  # the last two: nothing of Microsoft's C library
     )
@@ -104,6 +104,8 @@ WASM = f"{PYTHON} tests/wasm/run.py"
 WINDOWS = f"{ZIG} -O2 -target x86_64-windows-gnu"
 WINE = ["/usr/lib/wine/wine64"]
 AVX2 = ["-mavx2", "-mfma", "-mf16c"]
+# Of what runs here without an emulator of processors.
+NATIVE = "avx512 avx2 scalar" if "avx512f" in Path("/proc/cpuinfo").read_text().split() else "avx2 scalar"
 SANITIZERS = {
     "msan": "-fsanitize=memory",
     "tsan": "-fsanitize=thread",
@@ -158,9 +160,7 @@ TARGETS = {
         sets="",
         shared="liblnorm.so",
     ),
-    "windows": Target(
-        f"{WINDOWS} -DLNORM_SHARED", "wine64", WINE, "avx2 scalar", f"{TESTS} wrapper", shared="lnorm.dll"
-    ),
+    "windows": Target(f"{WINDOWS} -DLNORM_SHARED", "wine64", WINE, NATIVE, f"{TESTS} wrapper", shared="lnorm.dll"),
     "windows-arm64": Target(f"{ZIG} -O1 -target aarch64-windows-gnu -DLNORM_SHARED", "", [], shared="lnorm.dll"),
     "clang-cl": clang_cl(),
     # The source as MSVC sees it, which has neither clang's nor GNU's extensions.
