@@ -99,7 +99,7 @@ def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
         checkout = folder / "checkout"
         ignored = shutil.ignore_patterns(".*", "build", "dist", "*.egg-info", "*.so", "*.o", "__pycache__")
         shutil.copytree(ROOT, checkout, ignore=ignored)
-        for name in (".clang-format", ".pre-commit-config.yaml"):
+        for name in (".clang-format", ".clang-tidy", ".pre-commit-config.yaml"):
             shutil.copy(ROOT / name, checkout)
         (checkout / "pyln" / "_core.c").unlink(missing_ok=True)
         command = (sys.executable, "-m", "build", "--no-isolation", checkout, "--outdir", folder / "dist")
