@@ -21,8 +21,9 @@ MEMORY = (ctypes.c_float * 16)(*range(16))
 HERE = ctypes.addressof(MEMORY)
 OWNER = np.frombuffer(MEMORY, "f4")
 
-new_capsule = ctypes.pythonapi.PyCapsule_New
-new_capsule.restype, new_capsule.argtypes = ctypes.py_object, (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)
+new_capsule = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)(
+    ("PyCapsule_New", ctypes.pythonapi)
+)
 
 
 class Exporter:

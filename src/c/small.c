@@ -185,7 +185,7 @@ static void find_statistics(struct REALED(moments) * m, struct row *row, float e
         } else if (!moved && m->verdict[0] == (float)OFF_CENTRE) {
             row->centre = m->mean[0];
             moved = 1;
-        } else if (!(var > 0) && scaled_eps / row->scale / row->scale != eps) { /* as there, of equal elements */
+        } else if (!(var > 0) && row->scale < 1) { /* as there, of equal elements */
             row->centre = m->mean[0] / row->scale;
             row->scale = 1;
             scaled_eps = eps;
