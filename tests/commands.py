@@ -41,9 +41,9 @@ def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path],
     return folder
 
 
-def offline() -> list[str]:
-    """Words before a command that take the network from it, where the system lets us."""
-    command = ["unshare", "--map-root-user", "--net"]
+def apart(kind: str) -> list[str]:
+    """Words before a command that give it a network (net) or mounts (mount) of its own, where the system lets us."""
+    command = ["unshare", "--map-root-user", f"--{kind}"]
     works = shutil.which("unshare") and not subprocess.run([*command, "true"], capture_output=True).returncode
     return command if works else []
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import BUILDING, ROOT, made_once, offline, run
+from commands import BUILDING, ROOT, apart, made_once, run
 
 import pyln
 
@@ -103,7 +103,7 @@ def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
             shutil.copy(ROOT / name, checkout)
         (checkout / "pyln" / "_core.c").unlink(missing_ok=True)
         command = (sys.executable, "-m", "build", "--no-isolation", checkout, "--outdir", folder / "dist")
-        run(*offline(), *command, **BUILDING)
+        run(*apart("net"), *command, **BUILDING)
 
     return made_once(tmp_path_factory, "wheels", make) / "dist"
 

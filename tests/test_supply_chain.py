@@ -9,7 +9,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from commands import BUILDING, ROOT, offline, run
+from commands import BUILDING, ROOT, apart, run
 
 from test_wheels import VERSION, needs_linux  # isort: skip
 
@@ -54,7 +54,7 @@ def test_wheel_is_the_same_again(dist: Path, wheel: Path, tmp_path: Path) -> Non
     with tarfile.open(archive) as tar:
         tar.extractall(tmp_path, filter="data")
     command = ("pip", "wheel", "--no-build-isolation", "--no-deps", "--no-index", "--wheel-dir", tmp_path)
-    run(*offline(), sys.executable, "-m", *command, tmp_path / f"pyln-{VERSION}", **BUILDING)
+    run(*apart("net"), sys.executable, "-m", *command, tmp_path / f"pyln-{VERSION}", **BUILDING)
     assert (tmp_path / wheel.name).read_bytes() == wheel.read_bytes()
 
 
@@ -100,5 +100,5 @@ except SystemExit as end:
 
 def test_no_network_is_asked_for() -> None:
     """By no import, and not by the self-check."""
-    told = run(*offline(), sys.executable, "-P", "-c", USE)
+    told = run(*apart("net"), sys.executable, "-P", "-c", USE)
     assert told.splitlines()[-1] == "sockets: [] [] 0 pyln._core"
