@@ -34,8 +34,9 @@ SMALL = ["-DLNORM_SMALL=1", *(f"-Dlnorm_{call}=lnorm_small_{call}" for call in (
 OTHERS = ["vec_scalar.h", "lnorm.c", "merge.c", "dispatch.c", "fma.h", "kernels.h", "check_scale.h", "small.c"]
 UNITS = {"isa_scalar.c": [], "lnorm.c": [], "merge.c": [], "dispatch.c": [], "small.c": SMALL}
 WITHOUT_AVX = ["-DLNORM_WITHOUT_AVX512=1", "-DLNORM_WITHOUT_AVX2=1"]
-GOLDEN = "tests/c/golden.txt"
-QUICK = [f"check --small --part 1/6 {GOLDEN}", "edges", "fma 20000", "small", "inner 40"]
+FUZZER, GOLDEN = "tests/fuzz/fuzz_c.c", "tests/c/golden.txt"
+CORPUS = "tests/fuzz/corpus/*"
+QUICK = ["isa", "fma 20000", f"fuzz {CORPUS}", "edges", "small", "inner 40", f"check --small --part 1/6 {GOLDEN}"]
 SLOW = ["api", f"check --small {GOLDEN}", "inner 8"]
 BECOMES = {
     "<": "<=",
@@ -84,9 +85,10 @@ def find(files: set[str], unit: str, flags: list[str]) -> set[Mutant]:
         return cursor.extent.start.offset, cursor.extent.end.offset
 
     def visit(cursor: cindex.Cursor) -> None:
-        if cursor.kind == KIND.VAR_DECL and (
-            cursor.storage_class == cindex.StorageClass.STATIC or cursor.type.kind == cindex.TypeKind.CONSTANTARRAY
-        ):
+        is_variable = cursor.kind == KIND.VAR_DECL
+        is_array = is_variable and cursor.type.kind == cindex.TypeKind.CONSTANTARRAY
+        is_static = is_variable and cursor.storage_class == cindex.StorageClass.STATIC
+        if cursor.kind == KIND.ENUM_DECL or is_array or is_static:  # what C wants constant stays so
             return
         children = list(cursor.get_children())[cursor.kind == KIND.CASE_STMT :]  # a label stays what it is
         place = cursor.extent.start.file
@@ -151,15 +153,11 @@ def write(file: str, mutants: list[tuple[int, Mutant]], to: Path) -> None:
     to.write_text(text(0, len(source), mutants))
 
 
-def run(command: list[str], folder: Path, timeout: float | None = None, mutant: int = -1) -> tuple[bool, str]:
-    """Whether a command succeeds in time, and what it printed."""
+def run(command: list[str], folder: Path, limit: int | None = None, mutant: int = -1) -> tuple[bool, str]:
+    """Whether a command succeeds within a limit of CPU seconds, and what it printed."""
+    limited = ["prlimit", f"--cpu={limit}", *command] if limit else command
     environment = os.environ | {"LNORM_MUTANT": str(mutant)}
-    try:
-        done = subprocess.run(
-            command, cwd=folder, env=environment, timeout=timeout, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-        )
-    except subprocess.TimeoutExpired:
-        return False, "too slow"
+    done = subprocess.run(limited, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     return done.returncode == 0, done.stdout.decode(errors="replace")
 
 
@@ -167,7 +165,7 @@ def build(name: str, mutants: list[tuple[int, Mutant]], flags: list[str], jobs: 
     """The programs of the tests, with the mutants."""
     folder = DIRECTORY / name
     shutil.rmtree(folder, ignore_errors=True)
-    for part in ("include", "src", "tests/c"):
+    for part in ("include", "src", "tests/c", "tests/fuzz"):
         shutil.copytree(ROOT / part, folder / part)
     for file in {mutant.file for _, mutant in mutants}:
         write(file, [one for one in mutants if one[1].file == file], folder / "src/c" / file)
@@ -181,12 +179,13 @@ def build(name: str, mutants: list[tuple[int, Mutant]], flags: list[str], jobs: 
     compiler = [*COMPILER, *flags]
     commands = {path.stem: [*compiler, "-c", f"src/c/{path.name}"] for path in folder.glob("src/c/*.c")}
     commands["small_build"] = [*compiler, *SMALL, "-c", "src/c/small.c"]
-    for test in {test.split()[0] for test in [*QUICK, *SLOW]}:
-        commands[f"{test}_test"] = [*compiler, "-c", f"tests/c/{test}_test.c"]
+    tests = {test.split()[0] for test in [*QUICK, *SLOW]}
+    for test in tests:
+        commands[f"{test}_test"] = [*compiler, "-c", FUZZER if test == "fuzz" else f"tests/c/{test}_test.c"]
     with ThreadPoolExecutor(jobs) as pool:
         compiled = list(pool.map(lambda one: run([*one[1], "-o", f"{one[0]}.o"], folder), commands.items()))
     objects = [f"{name}.o" for name in commands if not name.endswith("_test")]
-    for test in {test.split()[0] for test in [*QUICK, *SLOW]}:
+    for test in tests:
         compiled.append(run([*COMPILER, f"{test}_test.o", *objects, "-lm", "-o", test], folder))
     for succeeded, printed in compiled:
         if not succeeded:
@@ -194,10 +193,11 @@ def build(name: str, mutants: list[tuple[int, Mutant]], flags: list[str], jobs: 
     return folder
 
 
-def passes(test: str, folder: Path, timeout: float | None = None, mutant: int = -1) -> bool:
+def passes(test: str, folder: Path, limit: int | None = None, mutant: int = -1) -> bool:
     """Whether a test does not notice the mutant."""
     program, *options = test.split()
-    return run([f"./{program}", *options], folder, timeout, mutant)[0]
+    options = [file for one in options for file in sorted(map(str, folder.glob(one))) or [one]]
+    return run([f"./{program}", *options], folder, limit, mutant)[0]
 
 
 def judge(chosen: list[tuple[int, Mutant]], folder: Path, tests: list[str], jobs: int, judged: Counter[str]) -> None:
@@ -208,7 +208,7 @@ def judge(chosen: list[tuple[int, Mutant]], folder: Path, tests: list[str], jobs
         start = time.monotonic()
         if not passes(test, folder):
             sys.exit(f"{test} fails without any mutant, in {folder}")
-        limits[test] = 10 + 5 * (time.monotonic() - start)
+        limits[test] = 3 + 3 * round(time.monotonic() - start)
 
     def survives(one: tuple[int, Mutant]) -> bool:
         return all(passes(test, folder, limit, one[0]) for test, limit in limits.items())
