@@ -343,7 +343,14 @@ def test_output_that_nobody_reads_on():
 def test_where_places_on_the_disk_cannot_be_taken(files, tmp_path, monkeypatch):
     """As on macOS and Windows, where zeros are written first."""
     x, source = files("in", (64, 64))
+    memmap = np.memmap
+
+    def mapped(file, dtype, mode, offset, size):
+        assert os.fstat(file.fileno()).st_size == offset + x.nbytes
+        return memmap(file, dtype, mode, offset, size)
+
     monkeypatch.delattr(os, "posix_fallocate")
+    monkeypatch.setattr(np, "memmap", mapped)
     monkeypatch.setattr(_normalize, "BLOCK_BYTES", 3000)
     assert main(["normalize", source, str(tmp_path / "out.npy")]) == 0
     assert np.load(tmp_path / "out.npy").tobytes() == pyln.layer_norm(x, 64).tobytes()
