@@ -316,12 +316,16 @@ static KERNEL_INLINE void TYPED(apply_backward)(const struct TYPED(group) * grou
 /* The same for as many groups as there are in `rows`, and row by row for what is left. */
 static KERNEL_INLINE void TYPED(apply_groups)(struct TYPED(group) group, size_t rows, size_t cols)
 {
-    for (size_t together; rows > 0; rows -= together) {
-        together = rows < GROUP_ROWS ? 1 : GROUP_ROWS;
+    while (rows > 0) {
+        const size_t together = rows < GROUP_ROWS ? 1 : GROUP_ROWS;
         if (together == GROUP_ROWS) {
             TYPED(apply_backward)(&group, GROUP_ROWS, cols);
         } else {
             TYPED(apply_backward)(&group, 1, cols);
+        }
+        rows -= together;
+        if (rows == 0) {
+            return; /* behind the last row there may be no place to point to */
         }
         group.dy += (ptrdiff_t)together * group.dy_stride;
         group.x += (ptrdiff_t)together * group.x_stride;

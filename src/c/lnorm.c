@@ -250,6 +250,7 @@ static lnorm_status check_overlaps(const struct arguments *all)
 /* The element types with their defaults filled in, `real` that of the arithmetic, and the sizes. */
 struct view {
     int x, y, param, real, has_mean;
+    int spaced; /* whether the elements of a row lie apart */
     unsigned flags;
     struct shape shape;
     size_t rows; /* outer * inner */
@@ -320,8 +321,8 @@ static NOINLINE lnorm_status view_problem(const lnorm_problem *problem, int quan
     params->repeat = params->repeat != 0 ? params->repeat : 1;
     params->type = param;
     params->plus_one = (problem->flags & LNORM_GAMMA_PLUS_ONE) != 0;
-    const int spaced = shape->inner != 1 || problem->x_norm_stride > 1 || problem->x_norm_stride < 0;
-    return params->run != 1 && spaced ? LNORM_ERROR_INNER : LNORM_OK;
+    view->spaced = shape->inner != 1 || problem->x_norm_stride > 1 || problem->x_norm_stride < 0;
+    return params->run != 1 && view->spaced ? LNORM_ERROR_INNER : LNORM_OK;
 }
 
 /* For a call that the build leaves out or not. */
@@ -330,13 +331,14 @@ static INLINE lnorm_status check_problem(const lnorm_problem *problem, int left_
     return left_out ? LNORM_ERROR_OPERATION : view_problem(problem, 0, view);
 }
 
-/* In elements; out of range for this machine becomes a stride that no extent can have. */
-static ptrdiff_t stride_of(int64_t stride, size_t dense)
+/* In elements, between `count` places; to one place there is no way, and so no stride that could be too long. One that
+ * is out of range for this machine becomes one that no extent can have. */
+static ptrdiff_t stride_of(size_t count, int64_t stride, size_t dense)
 {
     if (stride == LNORM_BROADCAST) {
         return 0;
     }
-    if (stride == 0) {
+    if (stride == 0 || count <= 1) {
         return (ptrdiff_t)dense;
     }
     return stride > PTRDIFF_MAX || stride < -PTRDIFF_MAX ? PTRDIFF_MAX : (ptrdiff_t)stride;
@@ -351,14 +353,16 @@ static size_t dense_stride(const struct shape *shape)
 static struct lnorm_input input_of(const struct view *view, const void *at, int type, int64_t stride,
                                    int64_t norm_stride)
 {
-    return (struct lnorm_input){at, stride_of(stride, dense_stride(&view->shape)),
-                                stride_of(norm_stride, view->shape.inner), type};
+    const struct shape *const shape = &view->shape;
+    return (struct lnorm_input){at, stride_of(shape->outer, stride, dense_stride(shape)),
+                                stride_of(shape->norm, norm_stride, shape->inner), type};
 }
 
 static struct lnorm_output output_of(const struct view *view, void *at, int type, int64_t stride, int64_t norm_stride)
 {
-    return (struct lnorm_output){at, stride_of(stride, dense_stride(&view->shape)),
-                                 stride_of(norm_stride, view->shape.inner), type};
+    const struct shape *const shape = &view->shape;
+    return (struct lnorm_output){at, stride_of(shape->outer, stride, dense_stride(shape)),
+                                 stride_of(shape->norm, norm_stride, shape->inner), type};
 }
 
 static int add_input(struct arguments *all, const struct view *view, const struct lnorm_input *input)
@@ -648,7 +652,7 @@ lnorm_status lnorm_add_forward(const lnorm_problem *problem, const void *x, cons
     }
     struct lnorm_forward_args args = forward_args(problem, &view, total, gamma, beta, y, mean, rstd);
     const struct shape *const shape = &view.shape;
-    if (shape->inner != 1 || args.x.step != 1) {
+    if (view.spaced) {
         return LNORM_ERROR_INNER;
     }
     if (!get_size(problem->residual_rows, shape->outer, &args.residual_rows) ||
@@ -657,7 +661,7 @@ lnorm_status lnorm_add_forward(const lnorm_problem *problem, const void *x, cons
     }
     args.input = args.x;
     args.input.at = x;
-    args.x.stride = stride_of(problem->total_stride, shape->norm);
+    args.x.stride = stride_of(shape->outer, problem->total_stride, shape->norm);
     args.total = total;
     args.residual = input_of(&view, residual, view.x, problem->residual_stride, 1);
     args.input_bias = (struct lnorm_input){input_bias, 0, 1, view.param};
@@ -784,12 +788,18 @@ static struct lnorm_backward_args group_args(const struct backward_work *work, s
     const struct lnorm_params all = args.params;
     const size_t outer = group * all.repeat, apart = all.repeat == 1 ? all.rows : 1, cols = args.cols;
     const size_t first_param = group * cols, first_stat = outer * args.stat_stride;
-    move_input(&args.dy, outer, apart);
-    move_input(&args.x, outer, apart);
-    move_input(&args.added, outer, apart);
-    if (args.dx.at != NULL) {
-        args.dx.at = (char *)args.dx.at + (ptrdiff_t)outer * args.dx.stride * (ptrdiff_t)lnorm_type_size(args.dx.type);
-        args.dx.stride *= (ptrdiff_t)apart;
+    if (args.rows != 0) {
+        move_input(&args.dy, outer, apart);
+        move_input(&args.x, outer, apart);
+        move_input(&args.added, outer, apart);
+        args.mean = moved(args.mean, first_stat, work->real);
+        args.rstd = moved(args.rstd, first_stat, work->real);
+        args.stat_stride *= apart;
+        if (args.dx.at != NULL) {
+            const ptrdiff_t distance = (ptrdiff_t)outer * args.dx.stride;
+            args.dx.at = (char *)args.dx.at + distance * (ptrdiff_t)lnorm_type_size(args.dx.type);
+            args.dx.stride *= (ptrdiff_t)apart;
+        }
     }
     args.params = (struct lnorm_params){.gamma = moved(all.gamma, first_param, lnorm_type_size(all.type)),
                                         .beta = moved(all.beta, first_param, lnorm_type_size(all.type)),
@@ -798,9 +808,6 @@ static struct lnorm_backward_args group_args(const struct backward_work *work, s
                                         .rows = 1,
                                         .repeat = 1,
                                         .run = 1};
-    args.mean = moved(args.mean, first_stat, work->real);
-    args.rstd = moved(args.rstd, first_stat, work->real);
-    args.stat_stride *= apart;
     args.dgamma = moved_output(args.dgamma, first_param, work->real);
     args.dbeta = moved_output(args.dbeta, first_param, work->real);
     const size_t workspace = slab_workspace(args.rows, cols, args.accumulate);
@@ -963,10 +970,10 @@ lnorm_status lnorm_add_backward(const lnorm_problem *problem, const void *dy, co
         return LNORM_ERROR_PARAMS;
     }
     struct lnorm_backward_args args = backward_args(problem, &view, dy, total, gamma, dx, dgamma, dbeta, workspace);
-    if (view.shape.inner != 1 || args.x.step != 1) {
+    if (view.spaced) {
         return LNORM_ERROR_INNER;
     }
-    args.x.stride = args.added.stride = stride_of(problem->total_stride, view.shape.norm);
+    args.x.stride = args.added.stride = stride_of(view.shape.outer, problem->total_stride, view.shape.norm);
     args.added.at = dtotal;
     args.mean = mean;
     args.rstd = rstd;
