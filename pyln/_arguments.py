@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -165,12 +165,20 @@ def shape_tuple(name: str, value: object) -> Shape:
 
 def integer(name: str, value: Any) -> int:
     """Return an int."""
+    return _indices(name, iter((value,)), "an int", value)[0]
+
+
+def _indices(name: str, values: Iterator[Any], expected: str, given: object) -> Shape:
     try:
-        if isinstance(value, (bool, np.bool_)):
+        found = tuple(values)
+        if any(isinstance(v, (bool, np.bool_)) for v in found):
             raise TypeError
-        return operator.index(value)
+        integers = tuple(operator.index(v) for v in found)
     except Exception:
-        raise TypeError(f"{name}: expected an int, got {shown(value)}") from None
+        raise TypeError(f"{name}: expected {expected}, got {shown(given)}") from None
+    if any(not -(2**63) <= i < 2**63 for i in integers):  # which may have too many digits for any message
+        raise ValueError(f"{name}: expected no more than 64 bits, got {shown(given)}")
+    return integers
 
 
 def _consecutive(ndim: int, axis: int | Sequence[int]) -> tuple[int, int]:
@@ -185,14 +193,13 @@ def _consecutive(ndim: int, axis: int | Sequence[int]) -> tuple[int, int]:
 
 
 def _integers(name: str, value: object) -> Shape:
-    try:
-        several = isinstance(value, Sequence) and not isinstance(value, (str, bytes))
-        values = tuple(islice(value, MAX_NDIM + 1)) if several else (value,)  # type: ignore[call-overload]
-        if any(isinstance(v, (bool, np.bool_)) for v in values):
-            raise TypeError
-        integers = tuple(operator.index(v) for v in values)
-    except Exception:
-        raise TypeError(f"{name}: expected an int or a sequence of ints, got {shown(value)}") from None
+    def each() -> Iterator[Any]:
+        if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
+            yield from islice(value, MAX_NDIM + 1)
+        else:
+            yield value
+
+    integers = _indices(name, each(), "an int or a sequence of ints", value)
     if not 1 <= len(integers) <= MAX_NDIM:
         number = f"at most {MAX_NDIM} axes" if integers else "at least one axis"
         raise ValueError(f"{name}: expected {number}, got {shown(value)}")

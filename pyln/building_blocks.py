@@ -120,7 +120,7 @@ class GradMoments:
 
 
 def _check_values(name: str, count: object, values: object, numbers: int) -> None:
-    if not 0 <= arguments.integer(f"{name} count", count) < 2**63:
+    if arguments.integer(f"{name} count", count) < 0:
         raise ValueError(f"{name} count: expected a number of elements, got {arguments.shown(count)}")
     if not isinstance(values, np.ndarray):
         raise TypeError(f"{name} values: expected a NumPy array, got {type(values).__name__}")

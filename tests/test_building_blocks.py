@@ -270,8 +270,9 @@ def test_merges_refuse_what_they_do_not_know():
             call(grads)
     with pytest.raises(TypeError, match=r"^grad_moments: expected pyln.GradMoments, got "):
         pyln.apply_grad_moments(x, x, moments, moments)
-    with pytest.raises(ValueError, match=r"^Moments count: expected a number of elements"):
-        pyln.Moments(2**63, moments.values)
+    for count, expected in ((2**63, "no more than 64 bits"), (-1, "a number of elements")):
+        with pytest.raises(ValueError, match=f"^Moments count: expected {expected}, got {count}$"):
+            pyln.Moments(count, moments.values)
 
 
 def test_moments_whose_arrays_have_changed():
