@@ -98,6 +98,8 @@ static void test_refused_forward(lnorm_type type)
     REFUSED(LNORM_ERROR_OVERLAP, c.a[X] = AT(Y, (ROWS - 1) * COLS); c.problem.x_stride = -COLS);
     REFUSED(LNORM_ERROR_OVERLAP, c.a[Y] = AT(X, COLS - 1); c.problem.x_stride = c.problem.y_stride = 2 * COLS);
     REFUSED(LNORM_ERROR_OVERLAP, c.a[Y] = AT(X, COLS + 1); c.problem.x_stride = c.problem.y_stride = 2 * COLS);
+    REFUSED(LNORM_ERROR_OVERLAP, c.a[Y] = AT(X, COLS); c.problem.x_stride = 2 * COLS;
+            c.problem.y_stride = 2 * COLS + 1);
     ACCEPTED(c.a[Y] = AT(X, COLS); c.problem.x_stride = c.problem.y_stride = 2 * COLS);
     ACCEPTED(c.a[Y] = AT(X, ROWS * COLS));
     REFUSED(LNORM_ERROR_OVERLAP, c.a[GAMMA] = AT(Y, 1));

@@ -822,9 +822,17 @@ static void test_merges(lnorm_type type)
         CHECK(merge(&problem, INT64_MAX - 5, a, 5, b, merged) == LNORM_OK);
         CHECK(merge(&problem, INT64_MAX - 5, a, 6, b, merged) == LNORM_ERROR_SIZE);
         CHECK(merge(&problem, 6, a, -1, b, merged) == LNORM_ERROR_SIZE);
+        CHECK(merge(&problem, -1, a, 6, b, merged) == LNORM_ERROR_SIZE);
     }
-    for (int i = 0; i < 3; i++) { /* means far apart, and infinite ones */
-        const double of_a = i == 2 ? (double)INFINITY : huge, of_b = i == 0 ? -huge : i == 1 ? 1.0 : 1.0;
+    for (size_t k = 0; k < LNORM_MOMENTS; k++) { /* a share that counts which are no doubles decide */
+        set_value(type, a, k, k == 4 ? 1.0 : 0.0);
+        set_value(type, b, k, k == 4 || k == 0 ? 1.0 : 0.0);
+    }
+    CHECK(lnorm_merge_moments(&problem, ((int64_t)1 << 62) - 6, a, 6, b, merged) == LNORM_OK);
+    CHECK(fabs(get_value(type, merged, 0) / get_value(type, merged, 4) * 0x1p62 / 6.0 - 1.0) < 1e-6);
+    const double means[][2] = {{huge, -huge}, {huge, 1.0}, {1.0, huge}, {(double)INFINITY, 1.0}}; /* far apart */
+    for (int i = 0; i < 4; i++) {
+        const double of_a = means[i][0], of_b = means[i][1];
         for (int k = 0; k < LNORM_MOMENTS; k++) {
             set_value(type, a, (size_t)k, k == 0 ? of_a : k == 4 ? 1.0 : 0.0);
             set_value(type, b, (size_t)k, k == 0 ? of_b : k == 4 ? 1.0 : 0.0);
@@ -832,7 +840,7 @@ static void test_merges(lnorm_type type)
         CHECK(lnorm_merge_moments(&problem, 1, a, 3, b, merged) == LNORM_OK);
         const double scale = get_value(type, merged, 4), mean = get_value(type, merged, 0) / scale;
         const double var = get_value(type, merged, 2), apart = (of_a - of_b) * scale;
-        if (i < 2) {
+        if (i < 3) {
             CHECK(scale > 0 && scale < 1 && fabs(mean / (of_a / 4 + of_b * 3 / 4) - 1) < 1e-6);
             CHECK(fabs(var / (apart * apart * 3 / 16) - 1) < 1e-6);
         } else {

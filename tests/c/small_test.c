@@ -62,9 +62,11 @@ static void check_values(float *x, float *gamma, float *beta, outputs to[2])
         if (i % 4 == 0) {
             make_special(LNORM_F32, x, rows, cols, &random);
         }
-        if (i % 11 == 0) { /* equal elements */
+        if (i % 11 < 3) { /* equal elements; two neighbours, of which the mean is none; zeros where the guess looks */
+            const float most = i % 2 == 0 ? 0x1.fffffep+127f : ldexpf(1.1f, (int)(i % 97) - 20);
             for (size_t k = 0; k < cols; k++) {
-                x[k] = i % 2 == 0 ? 0x1.fffffep+127f : ldexpf(1.1f, (int)(i % 97) - 20);
+                const bool is_near_end = k < 40 || k + 40 >= cols;
+                x[k] = i % 11 == 1 && k % 5 < 2 ? nextafterf(most, 0.0f) : i % 11 == 2 && is_near_end ? 0.0f : most;
             }
         }
         const lnorm_status status =
@@ -106,6 +108,8 @@ static void check_refusals(float *x, float *gamma, float *beta, outputs *to)
         {2, 3, x, gamma, beta, 0.0, x, NULL, NULL},
         {2, 3, x, gamma, beta, 0.0, x + 1, NULL, NULL},
         {2, 3, x, gamma, beta, 0.0, x - 6, NULL, NULL},
+        {2, 3, x, gamma, beta, 0.0, x + 6, NULL, NULL},
+        {2, 3, x, x + 1, x + 2, 0.0, to->y, NULL, NULL}, /* inputs may be parts of each other */
         {2, 3, x, to->y, beta, 0.0, to->y, NULL, NULL},
         {2, 3, x, gamma, beta, 0.0, to->y, to->y + 5, NULL},
         {2, 3, x, gamma, beta, 0.0, to->y, to->mean, to->mean + 1},
