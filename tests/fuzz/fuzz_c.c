@@ -6,7 +6,8 @@
  * double, within the bounds of docs/numerics.md (fuzz_values.h). Each argument has an allocation of its exact size,
  * around which AddressSanitizer looks.
  *
- * scripts/fuzz.sh runs it by libFuzzer; without, it runs the files that it is given: lnorm_fuzz_replay FILE... */
+ * scripts/fuzz.sh runs it by libFuzzer; without, it runs the files that it is given: lnorm_fuzz_replay FILE...,
+ * or @LIST_OF_FILES. */
 #include "../c/test_support.h"
 
 #include <float.h>
@@ -1155,18 +1156,34 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 }
 
 #ifndef FUZZ_LIBFUZZER
-int main(int argc, char **argv)
+static void replay(const char *path)
 {
     static uint8_t bytes[4096];
+    FILE *const file = fopen(path, "rb");
+    const size_t size = file ? fread(bytes, 1, sizeof bytes, file) : 0;
+    if (!CHECK(file != NULL)) {
+        printf("  cannot read %s\n", path);
+        return;
+    }
+    fclose(file);
+    LLVMFuzzerTestOneInput(bytes, size);
+}
+
+/* The files that are named, or, line by line, in the one that is named behind a @. */
+int main(int argc, char **argv)
+{
+    static char path[4096];
     for (int i = 1; i < argc; i++) {
-        FILE *const file = fopen(argv[i], "rb");
-        const size_t size = file ? fread(bytes, 1, sizeof bytes, file) : 0;
-        if (!CHECK(file != NULL)) {
-            printf("  cannot read %s\n", argv[i]);
-            continue;
+        FILE *const list = argv[i][0] == '@' ? fopen(argv[i] + 1, "r") : NULL;
+        while (list != NULL && fgets(path, sizeof path, list) != NULL) {
+            path[strcspn(path, "\n")] = '\0';
+            replay(path);
         }
-        fclose(file);
-        LLVMFuzzerTestOneInput(bytes, size);
+        if (list != NULL) {
+            fclose(list);
+        } else {
+            replay(argv[i]);
+        }
     }
     for (int i = 0; i < OPERATIONS; i++) {
         unsigned long refused = 0;
