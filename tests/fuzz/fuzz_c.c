@@ -619,8 +619,9 @@ static bool judge_sizes(void)
             refuse(&now.must, (bytes > 1.01 * largest || all > 1.01 * largest) && i != RESIDUAL && i != DTOTAL,
                    LNORM_ERROR_SIZE);
             fits = fits && bytes <= (double)MOST_BYTES;
-        } else if ((now.inputs | now.outputs) & SET(i)) {
-            fits = fits && t->after <= (double)MOST_BYTES;
+        } else if ((now.inputs | now.outputs) & SET(i)) { /* perhaps of many elements in one place */
+            const double all = times(times((double)t->outer, (double)t->inner), (double)t->norm);
+            fits = fits && t->after <= (double)MOST_BYTES && all <= (double)(MOST_ELEMENTS * LNORM_MOMENTS);
         }
     }
     refuse(&now.may, !fits, LNORM_ERROR_SIZE);
@@ -731,7 +732,8 @@ static void judge_overlaps(void)
             const bool both = tensors_of() & SET(k) && tensors_of() & SET(j), inside = same_places(&t[k], &t[j]);
             if (!(both && inside && now.inputs & SET(k))) {
                 const bool alike = t[k].size == t[j].size && t[k].stride == t[j].stride;
-                const bool columns = both && alike && !now.strange && t[k].outer > 1;
+                const bool dense = t[k].step == (int64_t)t[k].inner && t[j].step == (int64_t)t[j].inner;
+                const bool columns = both && alike && dense && !now.strange && t[k].outer > 1;
                 refuse(&now.may, !columns, LNORM_ERROR_OVERLAP);
                 bool hits = false;
                 FOR_ELEMENTS(&t[k])
