@@ -184,7 +184,8 @@ static void load_gradient(row *of)
 static bool is_moderate(const row *of)
 {
     const real far = now.real == LNORM_F64 ? 0x1p200L : 0x1p30L;
-    return of->rstd > 1.0L / far && of->rstd < far && of->dy_most < far &&
+    const bool has_runs = now.problem.param_run > 1; /* whose products with xhat come before those with gamma */
+    return of->rstd > 1.0L / far && of->rstd < far && of->dy_most < far && (!has_runs || of->dy_most > 1.0L / far) &&
            (of->g_most == 0.0L || (of->g_most > 1.0L / far && of->g_most < far));
 }
 
