@@ -612,6 +612,8 @@ static bool judge_sizes(void)
     const double norm = is_merge() ? (double)now.arguments[A].norm : (double)p->norm, elements = times(rows, norm);
     bool fits = rows <= (double)MOST_ELEMENTS && elements <= (double)MOST_ELEMENTS && norm <= (double)MOST_ELEMENTS;
     refuse(&now.must, rows > 1.01 * largest, LNORM_ERROR_SIZE);
+    const double params = (double)or_else(p->param_rows, 1) * norm;
+    fits = fits && params <= (double)(MOST_ELEMENTS * LNORM_MOMENTS); /* which else may have overflowed */
     for (int i = 0; i < EVERY_ARGUMENT; i++) {
         const tensor *const t = &now.arguments[i];
         if (tensors_of() & SET(i) && elements != 0.0) {
