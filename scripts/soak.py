@@ -4,10 +4,12 @@
 
 Each case's digest comes first from one process that uses one thread and the scalar kernels. Then every process calls
 random cases, sometimes from several threads, sometimes in a forked child, while others call, until the time is over.
-Prints figures, at the end as JSON; fails at any other bit, at a process that crashes or hangs, and at growth of memory.
+Prints figures, at the end as JSON; fails at any other bit, at a process that crashes or hangs (its threads' stacks are
+printed), and at growth of memory.
 """
 
 import argparse
+import faulthandler
 import hashlib
 import json
 import multiprocessing
@@ -31,6 +33,7 @@ from pyln import _core
 
 TYPES = "float32", "float64", "float16"
 SHAPES = (3, 4, 6, 5), (2, 8, 31, 33), (600, 2, 3, 7), (1, 2, 3, 20_011), (64, 6, 4, 96)
+PATIENCE_S = 60  # after which a forked child hangs; with the machine's other work it takes seconds
 GROWTH_MB = 64  # of a process, once it is warm; what is leaked by each call is far more in minutes
 
 
@@ -136,10 +139,14 @@ class Soak:
         names = self.random.sample(self.names, 5)
         child = os.fork()
         if child == 0:
-            signal.alarm(60)  # a child that hangs is a difference too
             os._exit(0 if all([self.compare(name) for name in names]) else 1)
-        status = os.waitpid(child, 0)[1]
         self.figures["forks"] += 1
+        process = psutil.Process(child)
+        try:
+            status = process.wait(PATIENCE_S)
+        except psutil.TimeoutExpired:
+            process.send_signal(signal.SIGABRT)
+            status = f"a signal after {PATIENCE_S} s and {process.wait()}"
         if status:
             self.differences.append(f"a forked child ended with {status}: {names}")
 
@@ -164,7 +171,7 @@ class Soak:
             for _ in range(5):
                 self.round(callers)
             before = process.memory_info().rss
-            while time.time() < end and not self.differences:
+            while time.monotonic() < end and not self.differences:
                 self.round(callers)
         growth = process.memory_info().rss - before
         return dict(self.figures) | {"growth": growth, "differences": self.differences}
@@ -172,7 +179,8 @@ class Soak:
 
 def soak(expected: dict[str, str], seed: int, minutes: float) -> dict[str, Any]:
     """Be one of the processes."""
-    return Soak(expected, seed).run(time.time() + 60 * minutes)
+    faulthandler.enable()  # SIGABRT prints what each thread is at
+    return Soak(expected, seed).run(time.monotonic() + 60 * minutes)
 
 
 def main() -> int:
@@ -186,15 +194,16 @@ def main() -> int:
     broken = ""
     with ProcessPoolExecutor(options.processes, multiprocessing.get_context("spawn")) as pool:
         try:
-            expected = pool.submit(first_digests).result(timeout=600)
+            expected = pool.submit(first_digests).result(timeout=10 * PATIENCE_S)
             print(f"{len(expected)} cases, {options.processes} processes, {options.minutes} minutes", flush=True)
             seeds = range(options.seed, options.seed + options.processes)
             running = [pool.submit(soak, expected, seed, options.minutes) for seed in seeds]
-            found = [process.result(timeout=60 * options.minutes + 600) for process in running]
+            found = [process.result(timeout=60 * options.minutes + 10 * PATIENCE_S) for process in running]
         except (BrokenProcessPool, TimeoutError) as error:
             broken = repr(error)
-            for child in psutil.Process().children(recursive=True):
-                child.kill()
+            for process in multiprocessing.active_children():
+                for child in (*psutil.Process(process.pid).children(), process):
+                    os.kill(child.pid, signal.SIGABRT)
 
     figures: dict[str, Any] = {key: sum(f[key] for f in found) for key in ("calls", "elements", "forks")}
     figures |= {

@@ -1,7 +1,10 @@
 """scripts/soak.py, for seconds: it runs, and notices one bit."""
 
 import json
+import os
+import signal
 import sys
+import time
 
 import pytest
 from commands import ROOT, run
@@ -36,3 +39,21 @@ def test_another_bit_is_noticed(soak, monkeypatch):
     process.cases[name] = 1, lambda: (y, *others)
     differences = process.run(end=0)["differences"]
     assert name in differences and any("forked child" in difference for difference in differences)
+
+
+def test_a_child_that_hangs_is_noticed(soak, monkeypatch):
+    monkeypatch.setattr(soak, "SHAPES", [(2, 4, 3, 5)])
+    monkeypatch.setattr(soak, "PATIENCE_S", 0.5)
+    process = soak.Soak(soak.first_digests(), seed=0)
+    process.names = process.names[:5]
+    parent = os.getpid()
+
+    def hang(name):
+        if os.getpid() != parent:
+            signal.signal(signal.SIGABRT, signal.SIG_DFL)
+            time.sleep(100)
+        return True
+
+    monkeypatch.setattr(process, "compare", hang)
+    differences = process.run(end=0)["differences"]
+    assert differences and all("a signal after 0.5 s and -6" in difference for difference in differences)
