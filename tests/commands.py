@@ -48,7 +48,7 @@ def apart(kind: str) -> list[str]:
     return command if works else []
 
 
-def run_script(script: str, *arguments: str, timeout: float = 120) -> str:
+def run_script(script: str, *arguments: str | Path, timeout: float = 120) -> str:
     """Run Python code in a process of its own, which must end well and in time, and return what it printed."""
     command, environment = [sys.executable, "-c", script, *arguments], {**os.environ, **UNMEASURED}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=timeout, check=False)
