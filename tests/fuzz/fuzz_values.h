@@ -471,6 +471,10 @@ static void check_merged(void)
             const real g_a = pair_at(A, r, 0), g_b = pair_at(B, r, 0);
             const real x_a = input_at(A, r, 2, 0), x_b = input_at(B, r, 2, 0);
             const real c_a = input_at(A, r, 3, 0), c_b = input_at(B, r, 3, 0);
+            const real largest = most(most(fabsl(g_a), fabsl(g_b)), most(fabsl(x_a), fabsl(x_b)));
+            if (!(largest < 0x1p500L)) { /* the product of two may overflow */
+                continue;
+            }
             const real between = (g_a - g_b) * (x_a - x_b) * share_a * share_b;
             check_near(MERGED, first, g_a * share_a + g_b * share_b, u * (fabsl(g_a) + fabsl(g_b)), now.real);
             check_near(MERGED, output_at(MERGED, r, 2, 0), x_a * share_a + x_b * share_b,
