@@ -136,8 +136,8 @@ TARGETS = {
     # Carried out by SIMDe with AVX2.
     "avx512": Target("gcc -O2", "gcc libsimde-dev", sets="avx512 avx2 scalar"),
     "avx512-asan": Target(
-        "gcc -O1 -g1 -fsanitize=address,undefined -fno-sanitize-recover=all",
-        "gcc libsimde-dev",
+        "clang-19 -O1 -g1 -fsanitize=address,undefined -fno-sanitize-recover=all",
+        "clang-19 libclang-rt-19-dev libsimde-dev",
         sets="avx512 avx2 scalar",
     ),
     **{name: sanitizer(flags, "AVX2") for name, flags in SANITIZERS.items()},
