@@ -316,7 +316,7 @@ static KERNEL_INLINE void TYPED(apply_backward)(const struct TYPED(group) * grou
 /* The same for as many groups as there are in `rows`, and row by row for what is left. */
 static KERNEL_INLINE void TYPED(apply_groups)(struct TYPED(group) group, size_t rows, size_t cols)
 {
-    while (rows > 0) {
+    for (;;) {
         const size_t together = rows < GROUP_ROWS ? 1 : GROUP_ROWS;
         if (together == GROUP_ROWS) {
             TYPED(apply_backward)(&group, GROUP_ROWS, cols);

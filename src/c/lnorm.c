@@ -189,7 +189,7 @@ static int add_tensor(struct arguments *all, enum role role, const void *base, c
     if (base == NULL) {
         return 1;
     }
-    const int backwards = stride < 0 && shape->outer > 1;
+    const int backwards = stride < 0;
     const size_t before = (backwards ? outer : 0) + (step < 0 ? row : 0), extent = outer + row + inner;
     const uintptr_t place = (uintptr_t)base;
     if (place < before || place - before > UINTPTR_MAX - extent) {
@@ -547,8 +547,8 @@ static struct lnorm_forward_args forward_args(const lnorm_problem *problem, cons
     };
     args.params.gamma = gamma;
     args.params.beta = beta;
-    args.staged = view->x != view->y || args.x.step != 1 || args.y.step != 1 || args.inner != 1 || args.round_steps ||
-                  !params_are_simple(view);
+    args.staged =
+        view->x != view->y || args.x.step != 1 || args.y.step != 1 || args.round_steps || !params_are_simple(view);
     return args;
 }
 

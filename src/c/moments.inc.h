@@ -208,7 +208,7 @@ static KERNEL_INLINE struct REALED(statistics)
         for (size_t k = 0; k < LNORM_MOMENTS; k++) {
             part[k][lane] = from[k];
         }
-        if (part[2][lane] == 0 && part[3][lane] == 0) {
+        if (part[2][lane] + part[3][lane] == 0) {
             part[0][lane] /= part[4][lane];
             part[1][lane] /= part[4][lane];
             part[4][lane] = 1;

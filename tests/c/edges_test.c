@@ -289,9 +289,30 @@ static void test_no_elements(lnorm_type type, which which)
     free(expected);
 }
 
-static void run_in_order(void *unused, size_t count, lnorm_task task, void *argument)
+/* The same of groups without rows, each with gradients of its own. */
+static void test_no_rows_in_groups(lnorm_type type)
 {
-    (void)unused;
+    enum { GROUPS = 3 };
+    call c = good_call(type, BACKWARD);
+    unsigned char gradients[2][GROUPS * COLS * sizeof(double)];
+    c.problem.outer = 0;
+    c.problem.param_rows = GROUPS;
+    c.a[GAMMA] = NULL;
+    for (int i = 0; i < 2; i++) {
+        c.a[i == 0 ? DGAMMA : DBETA] = gradients[i];
+        memset(gradients[i], GUARD_CANARY, sizeof gradients[i]);
+    }
+    CHECK(run(&c) == LNORM_OK);
+    for (size_t i = 0; i < GROUPS * COLS; i++) {
+        CHECK(value_bits(type, gradients[0], i) == 0 && value_bits(type, gradients[1], i) == 0);
+    }
+}
+
+static void run_in_order(void *calls, size_t count, lnorm_task task, void *argument)
+{
+    if (calls) {
+        *(size_t *)calls += count;
+    }
     for (size_t i = 0; i < count; i++) {
         task(argument, i);
     }
@@ -897,6 +918,71 @@ static void test_merged_pieces(lnorm_type type)
     }
 }
 
+/* As many rows as make pieces larger than the least: of one row that is seen again and again. */
+static void test_large_pieces(lnorm_type type)
+{
+    enum { MANY = 3000, LONG = 3001 };
+    const size_t e = type_size(type);
+    char *const memory = test_allocate((LONG + (MANY + 1) * LNORM_MOMENTS) * e);
+    void *const one = memory + LONG * e, *const all = memory + (LONG + LNORM_MOMENTS) * e;
+    lnorm_problem problem = LNORM_PROBLEM_INIT;
+    uint64_t random = 3;
+    size_t calls = 0;
+    problem.x_type = (int32_t)type;
+    problem.outer = 1;
+    problem.norm = LONG;
+    fill_values(type, memory, LONG, 0.0, 1.0, &random);
+    CHECK(lnorm_moments(&problem, memory, one) == LNORM_OK);
+    problem.outer = MANY;
+    problem.x_stride = LNORM_BROADCAST;
+    problem.parallel_for = run_in_order;
+    problem.parallel_context = &calls;
+    CHECK(lnorm_moments(&problem, memory, all) == LNORM_OK);
+    CHECK(calls > 1 && calls < MANY / 2);
+    for (size_t r = 0; r < MANY; r++) {
+        const void *const got = (const char *)all + r * LNORM_MOMENTS * e;
+        CHECK(first_difference(type, one, got, LNORM_MOMENTS) == LNORM_MOMENTS);
+    }
+    free(memory);
+}
+
+/* Gradients of inputs that overlap themselves, each element of a row a place behind the last, are those of copies. */
+static void test_overlapping_inputs(lnorm_type type)
+{
+    enum { PLACES = COLS + 1 }; /* of two rows side by side */
+    unsigned char values[4][2 * COLS * sizeof(double)];
+    unsigned char *const x = values[0], *const dy = values[1], *const x_copy = values[2], *const dy_copy = values[3];
+    call c = good_call(type, BACKWARD);
+    uint64_t random = 6;
+    c.problem.outer = 1;
+    c.problem.inner = 2;
+    fill_values(type, x, PLACES, 0.0, 1.0, &random);
+    fill_values(type, dy, PLACES, 0.0, 1.0, &random);
+    for (size_t n = 0; n < COLS; n++) {
+        for (size_t i = 0; i < 2; i++) {
+            set_value(type, x_copy, 2 * n + i, get_value(type, x, n + i));
+            set_value(type, dy_copy, 2 * n + i, get_value(type, dy, n + i));
+        }
+    }
+    set_value(type, c.a[MEAN], 0, 0.1);
+    set_value(type, c.a[MEAN], 1, -0.1);
+    set_value(type, c.a[RSTD], 0, 1.1);
+    set_value(type, c.a[RSTD], 1, 0.9);
+    c.a[DX] = NULL;
+    c.a[X] = x_copy;
+    c.a[DY] = dy_copy;
+    CHECK(run(&c) == LNORM_OK);
+    unsigned char expected[2][COLS * sizeof(double)];
+    memcpy(expected[0], c.a[DGAMMA], COLS * type_size(type));
+    memcpy(expected[1], c.a[DBETA], COLS * type_size(type));
+    c.problem.x_norm_stride = c.problem.dy_norm_stride = c.problem.dx_norm_stride = 1;
+    c.a[X] = x;
+    c.a[DY] = dy;
+    CHECK(run(&c) == LNORM_OK);
+    CHECK(first_difference(type, expected[0], c.a[DGAMMA], COLS) == COLS);
+    CHECK(first_difference(type, expected[1], c.a[DBETA], COLS) == COLS);
+}
+
 /* The scale of moments is the power of two nearest to 1 that brings the largest element to 0.5 to 1. */
 static void test_scale_of_moments(lnorm_type type)
 {
@@ -959,6 +1045,7 @@ int main(void)
                 test_no_long_rows(type, which);
             }
         }
+        test_no_rows_in_groups(type);
         test_extents(type);
         test_sizes(type);
         test_places(type);
@@ -979,6 +1066,8 @@ int main(void)
             test_added_gradient(type);
             test_eight_bits(type);
             test_merged_pieces(type);
+            test_large_pieces(type);
+            test_overlapping_inputs(type);
             test_scale_of_moments(type);
             test_scaled_eps(type);
         }
