@@ -294,7 +294,7 @@ static void test_no_rows_in_groups(lnorm_type type)
 {
     enum { GROUPS = 3 };
     call c = good_call(type, BACKWARD);
-    unsigned char gradients[2][GROUPS * COLS * sizeof(double)];
+    double gradients[2][GROUPS * COLS];
     c.problem.outer = 0;
     c.problem.param_rows = GROUPS;
     c.a[GAMMA] = NULL;
@@ -950,8 +950,8 @@ static void test_large_pieces(lnorm_type type)
 static void test_overlapping_inputs(lnorm_type type)
 {
     enum { PLACES = COLS + 1 }; /* of two rows side by side */
-    unsigned char values[4][2 * COLS * sizeof(double)];
-    unsigned char *const x = values[0], *const dy = values[1], *const x_copy = values[2], *const dy_copy = values[3];
+    double values[4][2 * COLS], expected[2][COLS];
+    void *const x = values[0], *const dy = values[1], *const x_copy = values[2], *const dy_copy = values[3];
     call c = good_call(type, BACKWARD);
     uint64_t random = 6;
     c.problem.outer = 1;
@@ -972,7 +972,6 @@ static void test_overlapping_inputs(lnorm_type type)
     c.a[X] = x_copy;
     c.a[DY] = dy_copy;
     CHECK(run(&c) == LNORM_OK);
-    unsigned char expected[2][COLS * sizeof(double)];
     memcpy(expected[0], c.a[DGAMMA], COLS * type_size(type));
     memcpy(expected[1], c.a[DBETA], COLS * type_size(type));
     c.problem.x_norm_stride = c.problem.dy_norm_stride = c.problem.dx_norm_stride = 1;
