@@ -47,7 +47,7 @@ sum() { awk -v OFMT=%.0f "$1 END {print n + 0}" "$build"/c[0-9]*.log; }
 echo "C: $(sum '/number_of_executed_units/ {n += $2}') executions in $(sum '/^CPU seconds/ {n += $3}') CPU seconds," \
     "$(sum '{for (i = 1; i < NF; i++) if ($i == "cov:" && $(i + 1) > n) n = $(i + 1)}') edges covered," \
     "$(find "$build/corpus" -type f | wc -l) inputs, $(find "$build/failed" -type f | wc -l) failed"
-grep -h -A3 "^FAILED\|runtime error\|ERROR: AddressSanitizer" "$build"/c[0-9]*.log || true
+grep -h -A3 "^FAILED\|runtime error\|ERROR: AddressSanitizer\|^Base64: " "$build"/c[0-9]*.log || true
 find "$build/failed" -type f -printf "$fuzzer %p\n"
 tail -n 20 "$build"/python*.log 2>/dev/null || true
 exit $status
