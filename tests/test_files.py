@@ -5,7 +5,6 @@ import io
 import os
 import pickle
 import re
-import resource
 import stat
 import struct
 import subprocess
@@ -270,18 +269,18 @@ def test_what_may_not_be_written(as_nobody, capsys):
     assert (folder / "old.npy").read_text() == "precious"
 
 
-def limited_to(size):
-    return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
-
-
 def test_a_disk_that_is_too_small(folder):
     """As far as a process can have one: no file of it may be longer than the input's half."""
     np.save("long.npy", np.zeros((1000, 100)))
+    script = """
+import resource, runpy
+resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000))
+runpy.run_module("pyln", run_name="__main__", alter_sys=True)
+"""
     for name in ("old.npy", "new.npy"):
         done = subprocess.run(
-            [sys.executable, "-m", "pyln", "normalize", "long.npy", name],
+            [sys.executable, "-c", script, "normalize", "long.npy", name],
             env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
-            preexec_fn=limited_to(400_000),
             capture_output=True,
             text=True,
         )

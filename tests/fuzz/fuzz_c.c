@@ -623,7 +623,7 @@ static bool judge_sizes(void)
             fits = fits && bytes <= (double)MOST_BYTES;
         } else if ((now.inputs | now.outputs) & SET(i)) { /* perhaps of many elements in one place */
             const double all = times(times((double)t->outer, (double)t->inner), (double)t->norm);
-            fits = fits && t->after <= (double)MOST_BYTES && all <= (double)(MOST_ELEMENTS * LNORM_MOMENTS);
+            fits = fits && t->before + t->after <= (double)MOST_BYTES && all <= (double)(MOST_ELEMENTS * LNORM_MOMENTS);
         }
     }
     refuse(&now.may, !fits, LNORM_ERROR_SIZE);
