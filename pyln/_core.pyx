@@ -555,8 +555,8 @@ cdef class Statistics:
     def arrays(self, shape):
         """(mean, rstd) of the given shape."""
         both = numpy.frombuffer((<char *>self.means)[:2 * self.nbytes], self.dtype)
-        mean, rstd = both.reshape((2, *shape))
-        return mean, rstd
+        rows = len(both) // 2
+        return both[:rows].reshape(shape), both[rows:].reshape(shape)
 
 
 cdef Statistics new_statistics(Py_ssize_t rows, object dtype, Py_ssize_t itemsize):

@@ -37,6 +37,15 @@ def test_parity_with_torch(shape, arguments, dtype):
     assert mine.weight_grad is None and mine.bias_grad is None
 
 
+def test_as_many_dimensions_as_numpy_has():
+    """The statistics that a layer keeps have no dimension of their own."""
+    x, dy = np.random.default_rng(0).standard_normal((2, 5, 6), dtype="f4")
+    most = (1,) * 62 + x.shape
+    flat, deep = pyln.LayerNorm(6), pyln.LayerNorm(6)
+    np.testing.assert_array_equal(deep(x.reshape(most)), flat(x).reshape(most), strict=True)
+    np.testing.assert_array_equal(deep.backward(dy.reshape(most)), flat.backward(dy).reshape(most), strict=True)
+
+
 def test_bad_use():
     with pytest.raises(TypeError, match="dtype: expected float32, float64, float16 or bfloat16, got int64"):
         pyln.LayerNorm(3, dtype="int64")
